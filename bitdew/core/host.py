@@ -1,0 +1,70 @@
+"""What a host says of itself: where its swarm listens, its resources, labels and sharings. And machines' specs."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from .errors import error
+from .ids import HostId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """An IP address and a TCP port where a swarm or a service listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """The endpoint written as `127.0.0.1:6881` or `[::1]:6881`.
+
+        Raises:
+            UserError: `input.invalid`.
+        """
+        host, _, port = text.rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+            number = int(port)
+        except ValueError:
+            number, address = -1, None
+        if address is None or not 0 <= number <= 65535:
+            raise error("input.invalid", f"{text[:80]!r} is not an address with a port", do="Write it like 10.0.0.7:6881.")
+        return cls(str(address), number)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Sharing:
+    """An application or library that a host offers, as probed: `qemu 7.2.22`."""
+
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a host lends. Sizes in bytes."""
+
+    cpus: int = 1
+    memory: int = 0
+    quota: int = 0
+    """How many bytes of data it will hold at most."""
+    used: int = 0
+    """How many of them are taken, partial copies at their full size."""
+    free: int = 0
+    """What the file system could still take, whatever the quota says."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """A host as the planner and requirement expressions see it."""
+
+    host_id: HostId
+    name: str
+    resources: Resources = Resources()
+    labels: dict[str, str] = field(default_factory=dict, hash=False)
+    sharings: tuple[Sharing, ...] = ()

@@ -1,0 +1,167 @@
+"""The service's end of HTTP: typed routes, who may call them, bounded bodies, and errors as replies.
+
+A handler is three lines: it is given a parsed `Call`, calls its room, and returns a model. What every route needs
+is done here once: the client certificate, the role, the guard against revoked ones, parsing, and the error's shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from bitdew.core.errors import BitDewError, error
+from bitdew.trust.roles import Role, Subject, subject_of_peer
+
+from . import limits
+from .models import ErrorReply, ErrorView, Nothing
+
+log = structlog.get_logger(__name__)
+
+B = TypeVar("B", bound=BaseModel)
+Guard = Callable[[Subject], Awaitable[None]]
+GUARD: Final = web.AppKey("guard", Callable)  # type: ignore[type-abstract]
+EVERYONE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER, Role.WORKER})
+PEOPLE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER})
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[B]):
+    """One request: who calls, with what."""
+
+    subject: Subject | None
+    body: B
+    path: dict[str, str]
+    query: dict[str, str]
+    request: web.Request
+
+    @property
+    def caller(self) -> Subject:
+        """Who calls; never missing on a route that names roles."""
+        if self.subject is None:
+            raise error("certificate.missing", "This needs a client certificate")
+        return self.subject
+
+    def number(self, name: str, default: float, most: float) -> float:
+        """The query's number `name`, from 0 to `most`."""
+        text = self.query.get(name)
+        try:
+            value = default if text is None else float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise error("input.invalid", f"{name}={(text or '')[:40]!r} is not a number from 0 to {most:g}", field=name)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of the routes' table; the reference in the docs is made from it."""
+
+    method: str
+    path: str
+    body: type[BaseModel]
+    roles: frozenset[Role] | None
+    handler: Callable[[Call[Any]], Awaitable[BaseModel]]
+    streams: bool = False
+
+
+class Routes:
+    """The routes of one room."""
+
+    def __init__(self) -> None:
+        self.table: list[Route] = []
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[[Call[Any]], Awaitable[BaseModel]],
+        *,
+        body: type[BaseModel] = Nothing,
+        roles: Iterable[Role] | None,
+        streams: bool = False,
+    ) -> None:
+        """Serve `path`. `roles=None` admits callers without a certificate; `streams` leaves the body unread."""
+        self.table.append(Route(method, path, body, None if roles is None else frozenset(roles), handler, streams))
+
+    def install(self, app: web.Application) -> None:
+        """Register every route on `app`."""
+        for route in self.table:
+            app.router.add_route(route.method, route.path, _serve(route))
+
+
+def new_application(guard: Guard) -> web.Application:
+    """An application that answers every failure with an `ErrorReply`. `guard` refuses revoked or banned callers."""
+    app = web.Application(middlewares=[_answer_errors], client_max_size=limits.BODY)
+    app[GUARD] = guard
+    return app
+
+
+def _serve(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        subject = _subject(request)
+        if route.roles is not None:
+            if subject is None:
+                raise error("certificate.missing", "The request came without a client certificate")
+            if subject.role not in route.roles:
+                wanted = ", ".join(sorted(route.roles))
+                why = f"it needs the role {wanted}; yours is {subject.role}"
+                raise error("certificate.role", f"{request.method} {request.path} is not for you", why=why)
+            await request.app[GUARD](subject)
+        body = Nothing() if route.streams else await _parse(request, route.body)
+        call = Call(subject, body, dict(request.match_info), dict(request.query), request)
+        reply = await route.handler(call)
+        return web.Response(body=reply.model_dump_json().encode(), content_type="application/json")
+
+    return serve
+
+
+def _subject(request: web.Request) -> Subject | None:
+    certificate = request.transport.get_extra_info("peercert") if request.transport else None
+    return subject_of_peer(certificate) if certificate else None
+
+
+async def _parse(request: web.Request, model: type[B]) -> B:
+    raw = await request.read()
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise error("input.invalid", f"The request's {place or 'body'} is not valid", why=first["msg"], field=place) from None
+
+
+def _reply(fault: BitDewError, status: int | None = None) -> web.Response:
+    body = ErrorReply(error=ErrorView.of(fault)).model_dump_json(fallback=str)
+    return web.Response(status=status or fault.kind.status, body=body.encode(), content_type="application/json")
+
+
+@web.middleware
+async def _answer_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except BitDewError as fault:
+        if fault.kind.fault == "service":
+            log.warning("request failed", path=request.path, key=fault.key, message=str(fault))
+        return _reply(fault)
+    except web.HTTPRequestEntityTooLarge:
+        return _reply(error("input.too-large", f"The body is over {limits.BODY} bytes"))
+    except web.HTTPException as fault:
+        if fault.status in {404, 405}:
+            why = f"{request.method} {request.path[:200]}"
+            return _reply(error("route.not-found", "There is nothing here", why=why), fault.status)
+        raise
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        # The caller gets no traceback: the log has it, under the same key.
+        log.exception("defect", path=request.path, key="internal")
+        return _reply(error("internal", f"The service failed at {request.path[:200]}"))

@@ -1,0 +1,156 @@
+"""The caller's end of HTTP: one TLS connection pool to one service, models in and out, failures as our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ValidationError
+from yarl import URL
+
+from bitdew.core.errors import BitDewError, error
+from bitdew.trust.tls import SERVICE_NAME
+
+from . import limits
+from .models import ErrorReply
+
+R = TypeVar("R", bound=BaseModel)
+CONNECT_SECONDS: Final = 10.0
+REPLY_SECONDS: Final = 30.0
+
+
+def service_url(text: str) -> URL:
+    """The service's base URL that `text` spells.
+
+    Raises:
+        UserError: `input.invalid`, if it is not `https://host[:port]`.
+    """
+    try:
+        url = URL(text)
+        valid = url.scheme == "https" and bool(url.host) and url.path in {"", "/"} and not url.query_string
+    except ValueError:
+        url, valid = URL(), False
+    if not valid:
+        raise error("input.invalid", f"{text[:200]!r} is not a service's URL", do="Write it like https://host:8440.")
+    return url.origin()
+
+
+class Transport:
+    """Calls one service. Use it as an async context manager; it is safe for concurrent calls."""
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        """`context` carries the CA and the caller's certificate.
+
+        Raises:
+            UserError: `input.invalid` for what is not a service's URL.
+        """
+        self.url = service_url(url)
+        self._context = context
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context, limit=0, enable_cleanup_closed=False),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections, and wait until they are."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        reply: type[R],
+        *,
+        body: BaseModel | AsyncIterator[bytes] | None = None,
+        query: dict[str, str] | None = None,
+        seconds: float | None = REPLY_SECONDS,
+    ) -> R:
+        """Send `body` and return the reply as the model `reply`; `seconds` bounds the whole call.
+
+        Raises:
+            BitDewError: what the service said, or `service.unreachable`, `certificate.foreign`, `service.not-bitdew`.
+        """
+        status, raw = await self._exchange(method, path, body, query, seconds)
+        try:
+            if status == 200:
+                return reply.model_validate_json(raw)
+            refusal = ErrorReply.model_validate_json(raw)
+        except ValidationError as fault:
+            raise self._foreign_reply(status, raw, fault) from None
+        raise refusal.error.to_error()
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | AsyncIterator[bytes] | None,
+        query: dict[str, str] | None,
+        seconds: float | None,
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            raise RuntimeError("the transport is closed")
+        data = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session.request(
+                    method,
+                    self.url / path.lstrip("/"),
+                    data=data,
+                    params=query,
+                    server_hostname=SERVICE_NAME,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return response.status, await response.content.read(limits.BODY * 4)
+        except TimeoutError:
+            why = f"no reply in {seconds or CONNECT_SECONDS:g} s"
+            raise error("service.unreachable", f"{self.url} does not answer", why=why, url=str(self.url)) from None
+        except (aiohttp.ClientError, ssl.SSLError, OSError) as fault:
+            raise self._failure(fault) from fault
+
+    def _failure(self, fault: Exception) -> BitDewError:
+        cause: BaseException | None = fault
+        text = ""
+        while cause is not None:
+            text += f" {cause}"
+            cause = cause.__cause__ or getattr(cause, "os_error", None) if cause is fault else cause.__cause__
+        url = str(self.url)
+        lowered = text.lower()
+        if isinstance(fault, aiohttp.ClientConnectorCertificateError) or "certificate_verify_failed" in lowered:
+            why = "its certificate was not issued by the service that this identity belongs to"
+            return error("certificate.foreign", f"{url} is not the service you joined", why=why, url=url)
+        if "unknown ca" in lowered or "unknown_ca" in lowered or "bad certificate" in lowered:
+            why = "it does not know the CA that issued your certificate"
+            return error("certificate.foreign", f"{url} refuses your certificate", why=why, url=url)
+        if "certificate expired" in lowered or "certificate_expired" in lowered:
+            return error("certificate.expired", f"{url} refuses your certificate", why="it has expired", url=url)
+        if isinstance(fault, aiohttp.ClientConnectorSSLError) or "wrong_version_number" in lowered:
+            why = "it does not speak TLS as a BitDew service does"
+            return error("service.not-bitdew", f"{url} is not a BitDew service", why=why, url=url)
+        return error("service.unreachable", f"{url} does not answer", why=str(fault) or type(fault).__name__, url=url)
+
+    def _foreign_reply(self, status: int, raw: bytes, fault: ValidationError) -> BitDewError:
+        try:
+            json.loads(raw)
+        except ValueError:
+            why = f"it answered {status} with something else than JSON"
+            return error("service.not-bitdew", f"{self.url} is not a BitDew service", why=why, url=str(self.url))
+        why = f"its reply ({status}) does not fit: {fault.errors(include_url=False)[0]['msg']}"
+        return error("service.version", f"{self.url} speaks another version", why=why, url=str(self.url))
