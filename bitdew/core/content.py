@@ -77,6 +77,12 @@ def _root_of_nothing(blocks: int) -> bytes:
     return node
 
 
+def root_of_layer(layer: bytes, piece_length: int) -> ContentRoot:
+    """The pieces root over a piece layer (32 bytes a piece, at least two pieces) of pieces of `piece_length` bytes."""
+    nodes = [layer[offset : offset + 32] for offset in range(0, len(layer), 32)]
+    return ContentRoot(_merkle(nodes, _root_of_nothing(piece_length // BLOCK)).hex())
+
+
 class ContentHasher:
     """Computes a `Content` while bytes stream by, in any chunking, holding one piece's hashes at most.
 
@@ -143,5 +149,5 @@ class ContentHasher:
             self._leaves = []
         if len(self._layer) == 1:
             return Content(ContentRoot(self._layer[0].hex()), self.size, self.piece_length, b"")
-        root = _merkle(self._layer, _root_of_nothing(self._blocks_per_piece))
-        return Content(ContentRoot(root.hex()), self.size, self.piece_length, b"".join(self._layer))
+        layer = b"".join(self._layer)
+        return Content(root_of_layer(layer, self.piece_length), self.size, self.piece_length, layer)

@@ -19,7 +19,7 @@ class Data:
         size: Bytes.
         piece_length: Bytes.
         created: When it was added, UTC.
-        owner: Whose certificate added it.
+        owner: The subject id of whoever added it.
     """
 
     uid: Uid

@@ -100,6 +100,9 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "No usable hypervisor on this host.",
         "Install QEMU (Debian: apt install qemu-system-x86 qemu-utils) and start the worker again.",
     ),
+    "identity.name-taken": ErrorKind(
+        "user", 409, 4, "Another publisher has this name.", "Choose another --name. The token was not used."
+    ),
     "input.invalid": ErrorKind("user", 422, 2, "The input can't be understood.", "Correct it and try again."),
     "input.too-large": ErrorKind("user", 413, 2, "The input is over its limit.", "Send less."),
     "internal": ErrorKind(
@@ -124,7 +127,11 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "Start one here (bitdew serve), or join one: bitdew user join URL --token T",
     ),
     "profile.taken": ErrorKind(
-        "user", 409, 4, "This profile or home belongs to another service.", "Choose another one with --profile or --home."
+        "user",
+        409,
+        4,
+        "This profile or home belongs to another service.",
+        "Choose another one with --profile or --home.",
     ),
     "route.not-found": ErrorKind("user", 404, 3, "The service has nothing at this path.", "Check the URL's path."),
     "service.not-bitdew": ErrorKind(
@@ -156,7 +163,11 @@ ERRORS: Final[dict[str, ErrorKind]] = {
     ),
     "swarm.failed": ErrorKind("host", 500, 7, "The swarm could not do what was asked.", "Read its message."),
     "swarm.stalled": ErrorKind(
-        "peer", 503, 6, "No peer delivered anything for too long.", "Nothing: another host is planned, then this one again."
+        "peer",
+        503,
+        6,
+        "No peer delivered anything for too long.",
+        "Nothing: another host is planned, then this one again.",
     ),
     "token.expired": ErrorKind("user", 403, 5, "The token is past its time.", "Ask an operator for a new one."),
     "token.foreign": ErrorKind(

@@ -30,7 +30,9 @@ class Endpoint:
         except ValueError:
             number, address = -1, None
         if address is None or not 0 <= number <= 65535:
-            raise error("input.invalid", f"{text[:80]!r} is not an address with a port", do="Write it like 10.0.0.7:6881.")
+            raise error(
+                "input.invalid", f"{text[:80]!r} is not an address with a port", do="Write it like 10.0.0.7:6881."
+            )
         return cls(str(address), number)
 
     def __str__(self) -> str:

@@ -8,8 +8,8 @@ Owns the little language of `requires`. Grammar (also in docs/attributes.md):
     test       := name operator value | name ["not"] "in" "(" value ("," value)* ")"
     operator   := "=" | "==" | "!=" | "<" | "<=" | ">" | ">="
 
-A name is `sharing` (true if any sharing has that name), `sharing.NAME` (its version), `host` (the host's name), `cpus`, `memory`,
-`quota`, `free`, or else a label. Sizes may carry units (`memory >= 2GB`), versions are compared number by number.
+A name is `sharing` (true if any sharing has that name), `sharing.NAME` (its version), `host` (the host's name),
+`cpus`, `memory`, `quota`, `free`, or else a label. Sizes may carry units (`memory >= 2GB`), versions are compared number by number.
 A name that the host does not have makes a test false, `!=` and `not in` included: absence is never a match.
 """
 
@@ -120,7 +120,9 @@ class _Test(_Node):
 
     def check(self, host: HostFacts) -> Verdict:
         found = _values_of(self.name, host)
-        wanted = f"{self.name} {self.op} {self.values[0] if len(self.values) == 1 else '(' + ', '.join(self.values) + ')'}"
+        wanted = (
+            f"{self.name} {self.op} {self.values[0] if len(self.values) == 1 else '(' + ', '.join(self.values) + ')'}"
+        )
         if not found:
             return Verdict(matches=False, reason=f"it has no {self.name}, wanted {wanted}")
         if self.op == "in":

@@ -98,7 +98,9 @@ class StateTable(Generic[S]):
         """The table as a Mermaid state diagram."""
         lines = ["stateDiagram-v2", f"    [*] --> {_identifier(self.initial)}"]
         lines += [f"    {_identifier(s)}: {s}" for s in self.moves if _identifier(s) != s]
-        lines += [f"    {_identifier(a)} --> {_identifier(b)}" for a, after in self.moves.items() for b in sorted(after)]
+        lines += [
+            f"    {_identifier(a)} --> {_identifier(b)}" for a, after in self.moves.items() for b in sorted(after)
+        ]
         lines += [f"    {_identifier(s)} --> [*]" for s in self.moves if not self.moves[s]]
         return "\n".join(lines)
 

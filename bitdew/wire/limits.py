@@ -48,3 +48,6 @@ LARGEST_DISK: Final = 2**40
 
 MACHINES_PER_DEPLOYMENT: Final = 10_000
 """Machines that one deployment may ask for."""
+
+CHUNK: Final = 1024 * 1024
+"""Bytes of a streamed body that are handled at once."""

@@ -48,7 +48,9 @@ class ErrorView(Model):
     def of(cls, fault: BitDewError) -> ErrorView:
         """The view of `fault`, cut to its bounds."""
         cut = limits.TEXT
-        return cls(key=fault.key, message=fault.message[:cut], why=fault.why[:cut], do=fault.do[:cut], fields=fault.fields)
+        return cls(
+            key=fault.key, message=fault.message[:cut], why=fault.why[:cut], do=fault.do[:cut], fields=fault.fields
+        )
 
     def to_error(self) -> BitDewError:
         """The error again, on the other side. A key of a newer release becomes `internal`."""
@@ -293,7 +295,9 @@ class HostReport(Model):
     quota: Count
     used: Count
     free: Count
-    labels: dict[NameText, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict, max_length=limits.LABELS)
+    labels: dict[NameText, Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, max_length=limits.LABELS
+    )
     sharings: list[SharingModel] = Field(default_factory=list, max_length=limits.LABELS)
 
     def to_facts(self, host_id: HostId) -> HostFacts:
@@ -417,7 +421,8 @@ class LaunchOrder(Model):
 class Order(Model):
     """One instruction to one host. Applying it twice is the same as applying it once.
 
-    An order whose generation is not above the last one applied to the same subject is stale: the host keeps what it has.
+    An order whose generation is not above the last one applied to the same subject is stale: the host keeps what it
+    has.
     """
 
     uid: UidText
@@ -511,4 +516,3 @@ class ConsoleReply(Model):
 
 class Nothing(Model):
     """An empty body."""
-

@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from bitdew.core.errors import BitDewError, error
+from bitdew.core.host import Endpoint
 from bitdew.trust.roles import Role, Subject, subject_of_peer
 
 from . import limits
@@ -25,7 +26,9 @@ log = structlog.get_logger(__name__)
 
 B = TypeVar("B", bound=BaseModel)
 Guard = Callable[[Subject], Awaitable[None]]
-GUARD: Final = web.AppKey("guard", Callable)  # type: ignore[type-abstract]
+RepositoryAddress = Callable[[web.Request], Endpoint]
+"""Where the repository's swarm listens, as the caller of a request can reach it."""
+GUARD: Final[web.AppKey[Guard]] = web.AppKey("guard")
 EVERYONE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER, Role.WORKER})
 PEOPLE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER})
 
@@ -134,7 +137,9 @@ async def _parse(request: web.Request, model: type[B]) -> B:
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise error("input.invalid", f"The request's {place or 'body'} is not valid", why=first["msg"], field=place) from None
+        raise error(
+            "input.invalid", f"The request's {place or 'body'} is not valid", why=first["msg"], field=place
+        ) from None
 
 
 def _reply(fault: BitDewError, status: int | None = None) -> web.Response:

@@ -144,7 +144,10 @@ class Transport:
         if isinstance(fault, aiohttp.ClientConnectorSSLError) or "wrong_version_number" in lowered:
             why = "it does not speak TLS as a BitDew service does"
             return error("service.not-bitdew", f"{url} is not a BitDew service", why=why, url=url)
-        return error("service.unreachable", f"{url} does not answer", why=str(fault) or type(fault).__name__, url=url)
+        why = str(fault) or type(fault).__name__
+        if isinstance(fault, aiohttp.ServerDisconnectedError):
+            why = "it closed the connection: it stopped, or does not accept your certificate"
+        return error("service.unreachable", f"{url} does not answer", why=why, url=url)
 
     def _foreign_reply(self, status: int, raw: bytes, fault: ValidationError) -> BitDewError:
         try:

@@ -1,0 +1,285 @@
+"""The composition root: builds the service out of its rooms, and takes it down again.
+
+The one module, beside the command line and the in-process grid, that knows every service. It decides nothing.
+
+The order of ending: no new connections; held polls are answered; the loops stop; the web ends; the swarm is left; the
+database is closed; the home's lock is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import structlog
+from aiohttp import web
+
+from bitdew.catalog.announce import Announce
+from bitdew.catalog.data_store import DataStore
+from bitdew.catalog.database import Database
+from bitdew.catalog.disks import Disks
+from bitdew.catalog.http import data_routes, identity_routes
+from bitdew.catalog.identity_store import IdentityStore
+from bitdew.catalog.registry import Registry
+from bitdew.catalog.repository import Repository
+from bitdew.clock import SystemClock
+from bitdew.core.clock import Clock
+from bitdew.core.errors import error
+from bitdew.core.host import Endpoint
+from bitdew.core.ids import Uid, new_uid
+from bitdew.lock import HomeLock
+from bitdew.scheduler.changes import Changes
+from bitdew.scheduler.deployments import Deployments
+from bitdew.scheduler.engine import Engine
+from bitdew.scheduler.hosts import Hosts
+from bitdew.scheduler.http import disk_routes, host_routes, machine_routes
+from bitdew.scheduler.liveness import Liveness
+from bitdew.scheduler.planner import PlannerSettings
+from bitdew.scheduler.progress import ProgressBook
+from bitdew.scheduler.store import SchedulerStore
+from bitdew.scheduler.sync import Sync
+from bitdew.scheduler.views import Views
+from bitdew.swarm.credentials import SwarmCredentials
+from bitdew.swarm.session import Swarm
+from bitdew.trust.authority import Authority
+from bitdew.trust.identity import Identity, IdentityFolder
+from bitdew.trust.keys import certificate_request, new_key
+from bitdew.trust.roles import Role
+from bitdew.trust.tls import server_context
+from bitdew.wire.models import EnrolRequest
+from bitdew.wire.server import Route, Routes, new_application
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_PORT: Final = 8440
+RENEW_SECONDS: Final = 24 * 3600.0
+"""How often the repository takes a fresh swarm certificate; they last 30 days."""
+WEB_SECONDS: Final = 1.0
+"""How long requests under way may take to end when the service stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What a service is started with.
+
+    Attributes:
+        home: Its folder: CA, database, repository.
+        host: The address that HTTP listens at.
+        port: Its TCP port; 0 takes any that is free.
+        swarm: Where the repository's swarm listens; port 0 takes any that is free.
+        name: What the service is called.
+        period: Seconds: the longest silence of a living host.
+        addresses: Further names and addresses to put into the service's certificate.
+        database: SQLAlchemy's URL of the database; None for SQLite in `home`.
+        planner: The planner's figures.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    swarm: Endpoint = field(default_factory=lambda: Endpoint("127.0.0.1", 0))
+    name: str = "bitdew"
+    period: float = 20.0
+    addresses: Sequence[str] = ()
+    database: str | None = None
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
+
+
+class Service:
+    """A running service: catalog, scheduler and repository behind one HTTPS port. An async context manager."""
+
+    def __init__(self, settings: ServiceSettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.url = ""
+        self._exits = contextlib.AsyncExitStack()
+        self._stop = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as exits:
+            await self._open(exits)
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    def stop(self) -> None:
+        """Let `run` return. Safe from a signal handler."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` is called, or a loop fails."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({stopped, *self._loops}, return_when=asyncio.FIRST_COMPLETED)
+            for loop in self._loops:
+                if loop.done():
+                    loop.result()
+        finally:
+            stopped.cancel()
+
+    async def _open(self, exits: contextlib.AsyncExitStack) -> None:
+        settings, clock = self.settings, self.clock
+        lock = HomeLock(settings.home, "service")
+        await asyncio.to_thread(lock.acquire)
+        exits.callback(lock.release)
+
+        now = clock.now()
+        self.authority = await asyncio.to_thread(
+            Authority.open, settings.home / "authority", now=now, name=settings.name
+        )
+        names = [settings.host, *settings.addresses]
+        pair = await asyncio.to_thread(self.authority.service_pair, _certifiable(names), now=now)
+
+        self.database = (
+            Database(settings.database) if settings.database else Database.in_file(settings.home / "catalog.sqlite3")
+        )
+        exits.push_async_callback(self.database.close)
+        await self.database.migrate()
+
+        self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials())
+        exits.push_async_callback(self.swarm.close)
+
+        self._build()
+        await self.registry.load()
+        await self.hosts.load()
+        await self.disks.open()
+        self.engine.look_at_all()
+
+        app = new_application(self.registry.guard)
+        for routes in self.routes:
+            routes.install(app)
+        tls = await asyncio.to_thread(server_context, pair, self.authority.certificate)
+        await exits.enter_async_context(self._web(app, tls))
+        self._loops = [
+            asyncio.create_task(self.engine.run(), name="plan"),
+            asyncio.create_task(self.engine.watch_liveness(settings.period), name="liveness"),
+            asyncio.create_task(self._renew(), name="renewal"),
+        ]
+        exits.push_async_callback(_end, self._loops)
+        exits.callback(self.changes.release)
+        log.info("serving", url=self.url, home=str(settings.home))
+
+    def _build(self) -> None:
+        """Make every room and hand it what it needs; nothing here waits for anything."""
+        settings, clock = self.settings, self.clock
+        data = DataStore(self.database)
+        store = SchedulerStore(self.database)
+        self.registry = Registry(self.authority, IdentityStore(self.database), clock)
+        repository = Repository(settings.home / "repository", self.swarm)
+        self.disks = Disks(data, repository, self.authority.certificate, clock)
+        self.changes = Changes(clock)
+        progress = ProgressBook(settings.planner.lease)
+        self.hosts = Hosts(store, Liveness(settings.period), clock)
+        self.engine = Engine(data, store, self.hosts, progress, self.changes, clock, settings.planner)
+        self.sync = Sync(
+            data, store, self.hosts, self.engine, progress, self.changes, clock, self.disks.suspect, settings.period
+        )
+        views = Views(self.disks, data, store, self.hosts, self.engine, progress, self.changes, clock)
+        deployments = Deployments(self.disks, data, store, self.hosts, self.engine, self.changes, clock)
+
+        def data_changed(uid: Uid) -> None:
+            self.changes.bump(uid)
+            self.engine.look_at(uid)
+
+        self.disks.changed = data_changed
+        announce = Announce(self.sync.locators)
+        self.routes = [
+            identity_routes(self.registry, settings.name),
+            data_routes(self.disks, announce, self._repository_address),
+            disk_routes(self.disks, views),
+            host_routes(self.sync, views, self._repository_address),
+            machine_routes(deployments),
+        ]
+
+    def _repository_address(self, request: web.Request) -> Endpoint:
+        """Where the repository's swarm listens. Behind a wildcard it is the address that the caller reached us at."""
+        listening = self.swarm.endpoint
+        if listening.host not in {"0.0.0.0", "::"} or request.transport is None:  # noqa: S104
+            return listening
+        return Endpoint(request.transport.get_extra_info("sockname")[0], listening.port)
+
+    @contextlib.asynccontextmanager
+    async def _web(self, app: web.Application, tls: ssl.SSLContext) -> AsyncIterator[None]:
+        settings = self.settings
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=WEB_SECONDS, handle_signals=False)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, backlog=1024)
+            try:
+                await site.start()
+            except OSError as fault:
+                where = f"{settings.host}:{settings.port}"
+                if fault.errno == errno.EADDRINUSE:
+                    raise error("port.in-use", f"{where} is in use", port=settings.port) from None
+                raise error("input.invalid", f"The service can't listen at {where}", why=str(fault)) from None
+            port = runner.addresses[0][1]
+            shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+            self.url = f"https://{shown}:{port}"
+            yield
+        finally:
+            await runner.cleanup()
+
+    def _swarm_credentials(self) -> SwarmCredentials:
+        key = new_key()
+        request = certificate_request(key, "repository")
+        issued = self.authority.sign_swarm(request, subject_id=new_uid(), name="repository", now=self.clock.now())
+        return SwarmCredentials(self.authority.certificate, issued.pem, key)
+
+    async def _renew(self) -> None:
+        while True:
+            await self.clock.sleep(RENEW_SECONDS)
+            self.swarm.set_credentials(self._swarm_credentials())
+
+    async def enrol_operator(self, folder: Path, name: str) -> Identity:
+        """Give whoever starts the service an operator's identity in `folder`; the one that is there stays.
+
+        Raises:
+            UserError: `profile.taken`, if it holds the identity of another service.
+        """
+        home = IdentityFolder(folder)
+        if await asyncio.to_thread(home.exists):
+            held = await asyncio.to_thread(home.load)
+            if held.fingerprint != self.authority.fingerprint:
+                raise error("profile.taken", f"{folder} holds the identity of another service", path=str(folder))
+            if held.url == self.url and held.subject.role is Role.OPERATOR:
+                return held
+        requests = await asyncio.to_thread(home.prepare, Role.OPERATOR)
+        asked = EnrolRequest(secret="", name=name, identity_csr=requests.identity, signing_csr=requests.signing)
+        granted = await self.registry.issue(Role.OPERATOR, new_uid(), name, asked)
+        return await asyncio.to_thread(
+            lambda: home.store(url=self.url, ca=granted.ca, identity=granted.identity, signing=granted.signing)
+        )
+
+
+def _certifiable(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in {"0.0.0.0", "::", ""}]  # noqa: S104
+
+
+async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    for outcome in await asyncio.gather(*loops, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("a loop had failed", why=repr(outcome))
+
+
+def all_routes() -> list[Route]:
+    """Every route of a service, for the reference in the docs."""
+    nothing: Callable[[object], Endpoint] = lambda _request: Endpoint("127.0.0.1", 0)  # noqa: E731
+    unused: object = None
+    tables: list[Routes] = [
+        identity_routes(unused, ""),  # type: ignore[arg-type]
+        data_routes(unused, unused, nothing),  # type: ignore[arg-type]
+        disk_routes(unused, unused),  # type: ignore[arg-type]
+        host_routes(unused, unused, nothing),  # type: ignore[arg-type]
+        machine_routes(unused),  # type: ignore[arg-type]
+    ]
+    return [route for table in tables for route in table.table]

@@ -1,0 +1,52 @@
+"""One process per home: a lock that ends with the process at the latest.
+
+Owns `<home>/<who>.lock`. The file stays when the lock is given back: removing it would let two processes lock two
+files of the same name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from bitdew.core.errors import error
+
+
+class HomeLock:
+    """The exclusive right to a home. Its methods block for a moment; call them in a thread."""
+
+    def __init__(self, home: Path, who: str) -> None:
+        """`who` runs there: `worker` or `service`."""
+        self.path = home / f"{who}.lock"
+        self._who = who
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, or say who has it.
+
+        Raises:
+            HostError: `storage.locked`, if another process has it; `storage.failed`.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as cause:
+            raise error("storage.failed", f"{self.path} can't be opened", why=str(cause.strerror)) from cause
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            home, who = self.path.parent, self._who
+            why = f"the {who} with process id {holder} runs there" if holder.isdecimal() else f"a {who} runs there"
+            raise error("storage.locked", f"{home} is in use", why=why, path=str(home)) from cause
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back, if it was taken."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,264 @@
+"""The repository: the service's own storage, and the first seeder of what is in it.
+
+Owns the folder with uploads under way and files by content. The same bytes are stored once, whatever their names. It
+decides nothing about who should have a copy. A file that no datum refers to is reported, never deleted by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from bitdew.core.content import Content, ContentHasher
+from bitdew.core.errors import BitDewError, error
+from bitdew.core.ids import ContentRoot, Uid, new_uid
+from bitdew.core.units import format_size
+from bitdew.swarm.metainfo import Metainfo, build_metainfo, read_metainfo
+from bitdew.swarm.session import Swarm
+from bitdew.swarm.transfer import Transfer
+
+log = structlog.get_logger(__name__)
+RESERVE: Final = 64 * 2**20
+"""Bytes of the file system that uploads leave free, for the database and logs."""
+
+
+@dataclass(slots=True)
+class Upload:
+    """Bytes on their way in."""
+
+    uid: Uid
+    name: str
+    size: int
+    path: Path
+    content: Content | None = None
+    receiving: bool = False
+
+
+class Repository:
+    """Receives, keeps and seeds files."""
+
+    def __init__(self, folder: Path, swarm: Swarm) -> None:
+        self._folder = folder
+        self._files = folder / "files"
+        self._uploading = folder / "uploads"
+        self._swarm = swarm
+        self._uploads: dict[Uid, Upload] = {}
+        self._seeds: dict[ContentRoot, Transfer] = {}
+
+    async def open(self, living: Iterable[tuple[ContentRoot, int]]) -> list[ContentRoot]:
+        """Seed every living datum's file; the contents whose file is missing or of another size."""
+        await asyncio.to_thread(self._prepare_folders)
+        damaged = []
+        known = set()
+        for root, size in living:
+            known.add(root)
+            found = await asyncio.to_thread(_size_of, self._path(root))
+            if found == size and (metainfo := await self._stored_metainfo(root)) is not None:
+                await self._seed(metainfo)
+            else:
+                damaged.append(root)
+        strays = {p.name for p in self._files.iterdir() if not p.suffix} - known
+        if strays:
+            log.warning("files of no known datum are kept", folder=str(self._files), files=sorted(strays))
+        return damaged
+
+    def _prepare_folders(self) -> None:
+        self._files.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._uploading, ignore_errors=True)  # an upload does not outlive the process that receives it
+        self._uploading.mkdir()
+
+    def _path(self, root: ContentRoot) -> Path:
+        return self._files / root
+
+    async def begin(self, name: str, size: int) -> Upload:
+        """Make room for an upload.
+
+        Raises:
+            UserError: `disk.empty`; HostError: `storage.full`, before a byte is sent.
+        """
+        if size < 1:
+            raise error("disk.empty", f"The file for {name!r} is empty", name=name)
+        promised = sum(upload.size for upload in self._uploads.values() if upload.content is None)
+        free = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free - RESERVE - promised
+        if free < size:
+            raise _full(name, size, max(free, 0))
+        uid = new_uid()
+        upload = self._uploads[uid] = Upload(uid, name, size, self._uploading / uid)
+        return upload
+
+    async def receive(self, uid: str, chunks: AsyncIterator[bytes]) -> Content:
+        """Store the bytes of an upload and identify them, in one pass.
+
+        Raises:
+            UserError: `upload.not-found`, `disk.changed` if they are not as many as announced.
+            HostError: `storage.full`, `storage.failed`. In every case of failure the upload is forgotten.
+        """
+        upload = self.upload(uid)
+        if upload.receiving or upload.content is not None:
+            raise error("input.invalid", f"Upload {uid} has its bytes already", do="Start another upload.")
+        upload.receiving = True
+        hasher = ContentHasher(upload.size)
+        try:
+            with await asyncio.to_thread(upload.path.open, "wb") as file:
+
+                def take(chunk: bytes) -> None:
+                    file.write(chunk)
+                    hasher.update(chunk)
+
+                def sync() -> None:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+                async for chunk in chunks:
+                    _check_room(upload, hasher.seen + len(chunk))
+                    await asyncio.to_thread(take, chunk)
+                await asyncio.to_thread(sync)
+            upload.content = hasher.finish()
+        except OSError as fault:
+            await self.abandon(uid)
+            if isinstance(fault, ConnectionError):
+                raise
+            if fault.errno == 28:  # ENOSPC
+                raise _full(upload.name, upload.size, 0) from fault
+            raise error("storage.failed", f"The bytes of {upload.name!r} can't be stored", why=str(fault)) from fault
+        except BaseException:
+            await self.abandon(uid)
+            raise
+        return upload.content
+
+    def upload(self, uid: str) -> Upload:
+        """The upload under way.
+
+        Raises:
+            UserError: `upload.not-found`.
+        """
+        upload = self._uploads.get(Uid(uid))
+        if upload is None:
+            raise error("upload.not-found", f"There is no upload {uid[:40]!r}")
+        return upload
+
+    async def abandon(self, uid: str) -> None:
+        """Forget an upload and free its bytes."""
+        upload = self._uploads.pop(Uid(uid), None)
+        if upload is not None:
+            await asyncio.to_thread(upload.path.unlink, missing_ok=True)
+
+    async def adopt(self, upload: Upload) -> Metainfo:
+        """Make an upload's bytes a file of the repository, durably. Bytes that are there already are not kept twice."""
+        if upload.content is None:
+            raise error("input.invalid", f"Upload {upload.uid} has no bytes yet", do="Send them first.")
+        metainfo = build_metainfo(upload.content)
+        await asyncio.to_thread(self._store, upload, metainfo)
+        del self._uploads[upload.uid]
+        return metainfo
+
+    def _store(self, upload: Upload, metainfo: Metainfo) -> None:
+        target = self._path(metainfo.content.root)
+        torrent = target.with_suffix(".torrent")
+        try:
+            partial = self._uploading / f"{upload.uid}.torrent"
+            with partial.open("wb") as file:
+                file.write(metainfo.encoded)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(torrent)
+            # A replacement mends a damaged copy; a seeder that has the old one open is started anew afterwards.
+            upload.path.replace(target)
+            folder = os.open(self._files, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as fault:
+            raise error("storage.failed", f"{upload.name!r} can't be stored", why=str(fault)) from fault
+
+    async def seed(self, metainfo: Metainfo) -> None:
+        """Seed a file that was adopted; anew if it was seeded before, since its bytes may have been replaced."""
+        await self.withdraw(metainfo.content.root)
+        await self._seed(metainfo)
+
+    async def _seed(self, metainfo: Metainfo) -> None:
+        root = metainfo.content.root
+        if root not in self._seeds:
+            self._seeds[root] = await self._swarm.add(metainfo, self._path(root), complete=True)
+
+    async def withdraw(self, root: ContentRoot) -> None:
+        """Stop seeding; the file stays."""
+        transfer = self._seeds.pop(root, None)
+        if transfer is not None:
+            await self._swarm.remove(transfer)
+
+    async def delete(self, root: ContentRoot) -> None:
+        """Stop seeding and free the bytes: the last datum with this content was removed."""
+        await self.withdraw(root)
+        for path in (self._path(root), self._path(root).with_suffix(".torrent")):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def is_whole(self, root: ContentRoot) -> bool:
+        """Read the whole file and compare it with its identity."""
+        try:
+            return await asyncio.to_thread(_root_of, self._path(root)) == root
+        except (OSError, BitDewError):
+            return False
+
+    async def metainfo(self, root: ContentRoot) -> bytes:
+        """The .torrent of some content.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
+        stored = await self._stored_metainfo(root)
+        if stored is None:
+            raise error("data.not-found", f"The repository has no content {root[:64]!r}", root=root[:64])
+        return stored.encoded
+
+    async def _stored_metainfo(self, root: ContentRoot) -> Metainfo | None:
+        try:
+            encoded = await asyncio.to_thread(self._path(root).with_suffix(".torrent").read_bytes)
+            return read_metainfo(encoded, expected=root)
+        except (OSError, BitDewError):
+            return None
+
+    def egress(self, root: ContentRoot) -> int:
+        """Payload bytes sent of some content since the service started."""
+        transfer = self._seeds.get(root)
+        return transfer.progress.uploaded if transfer else 0
+
+
+def _check_room(upload: Upload, bytes_so_far: int) -> None:
+    if bytes_so_far > upload.size:
+        raise error("disk.changed", f"More bytes came for {upload.name!r} than announced")
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file; -1 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _root_of(path: Path) -> ContentRoot:
+    hasher = ContentHasher(path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(4 * 2**20):
+            hasher.update(chunk)
+    return hasher.finish().root
+
+
+def _full(name: str, size: int, free: int) -> BitDewError:
+    return error(
+        "storage.full",
+        f"The repository has no room for {name!r}",
+        why=f"{format_size(size)} needed, {format_size(free)} free beside the reserve",
+        do="Free some space on the service's machine, or start it with --home on a larger disk. Nothing was added.",
+        needed=size,
+        free=free,
+    )

@@ -1,0 +1,131 @@
+"""Deployments and their machines, as people ask for them. Where a machine runs is the planner's choice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bitdew.core.clock import Clock
+from bitdew.core.errors import error
+from bitdew.core.ids import new_uid
+from bitdew.core.states import MACHINE
+from bitdew.wire.models import ConsoleReply, DeploymentView, DeployRequest, ErrorView, MachineList, MachineView
+
+from ..catalog.data_store import DataStore
+from ..catalog.disks import Disks
+from .changes import Changes
+from .engine import Engine
+from .hosts import Hosts
+from .records import DeploymentRecord, MachineRecord
+from .store import SchedulerStore
+
+SHORTEST_PREFIX: Final = 4
+"""Digits of a machine's uid that name it, where they name only one."""
+
+
+class Deployments:
+    """Starts, shows and stops machines."""
+
+    def __init__(
+        self,
+        disks: Disks,
+        data: DataStore,
+        store: SchedulerStore,
+        hosts: Hosts,
+        engine: Engine,
+        changes: Changes,
+        clock: Clock,
+    ) -> None:
+        self._disks = disks
+        self._data = data
+        self._store = store
+        self._hosts = hosts
+        self._engine = engine
+        self._changes = changes
+        self._clock = clock
+
+    async def deploy(self, request: DeployRequest, owner: str) -> DeploymentView:
+        """Ask for machines; they are launched as soon as holders of the disk can.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
+        disk = await self._disks.find(request.disk)
+        now = self._clock.now()
+        deployment = DeploymentRecord(new_uid(), disk.data.uid, request.count, request.memory, request.cpus, now, owner)
+        await self._store.add_deployment(deployment, [new_uid() for _ in range(request.count)])
+        self._engine.look_at(disk.data.uid)
+        machines = [m for m in await self._store.machines(data=[disk.data.uid]) if m.deployment == deployment.uid]
+        return DeploymentView(
+            uid=deployment.uid,
+            disk=disk.data.name,
+            count=request.count,
+            created=now,
+            machines=[self._view(machine, disk.data.name) for machine in machines],
+        )
+
+    async def machines(self) -> MachineList:
+        """All machines, oldest first."""
+        machines = await self._store.machines()
+        names = await self._data.get({machine.data for machine in machines})
+        return MachineList(machines=[self._view(machine, names[machine.data].data.name) for machine in machines])
+
+    async def machine(self, text: str) -> MachineView:
+        """The machine whose uid begins with `text`.
+
+        Raises:
+            UserError: `machine.not-found`; `input.invalid`, if several begin so.
+        """
+        machine = await self._find(text)
+        return self._view(machine, (await self._data.get([machine.data]))[machine.data].data.name)
+
+    async def stop(self, text: str) -> MachineView:
+        """Ask a machine to end. One that has ended stays as it is.
+
+        Raises:
+            UserError: as `machine`.
+        """
+        machine = await self._find(text)
+        if machine.state not in MACHINE.ends():
+            await self._store.want_stop(machine.uid)
+            self._engine.look_at(machine.data)
+        return await self.machine(machine.uid)
+
+    async def console(self, text: str, offset: int, seconds: float) -> ConsoleReply:
+        """What a machine wrote after `offset` characters, held open until there is something or the machine has ended.
+
+        Raises:
+            UserError: as `machine`.
+        """
+        uid = (await self._find(text)).uid
+        deadline = self._clock.monotonic() + seconds
+        while True:
+            seen = self._changes.version(uid)
+            kept, end = await self._store.console(uid)
+            state = (await self._find(uid)).state
+            left = deadline - self._clock.monotonic()
+            if end > offset or state in MACHINE.ends() or not await self._changes.wait(uid, seen, left):
+                start = max(offset, end - len(kept))
+                return ConsoleReply(offset=start, text=kept[len(kept) - (end - start) :], end=end, state=state)
+
+    async def _find(self, text: str) -> MachineRecord:
+        found = await self._store.machines(prefix=text) if len(text) >= SHORTEST_PREFIX else []
+        if len(found) > 1:
+            raise error("input.invalid", f"{text!r} is the beginning of {len(found)} machines", do="Give more digits.")
+        if not found:
+            raise error("machine.not-found", f"There is no machine {text[:40]!r}", uid=text[:40])
+        return found[0]
+
+    def _view(self, machine: MachineRecord, disk: str) -> MachineView:
+        return MachineView(
+            uid=machine.uid,
+            deployment=machine.deployment,
+            disk=disk,
+            host=machine.host,
+            host_name=self._hosts.name(machine.host),
+            state=machine.state,
+            since=machine.since,
+            hypervisor=machine.hypervisor,
+            reason=ErrorView.model_validate(machine.reason) if machine.reason else None,
+            cause=machine.cause,
+            console=machine.console_end,
+        )

@@ -1,0 +1,209 @@
+"""The loop around the planner: gathers facts for what changed, asks for a plan, stores it, and wakes the hosts.
+
+Owns the moment of decision. Facts change and plans are stored under one lock, so that no plan is made from facts that
+are gone when it is stored. It decides nothing: that is the planner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from bitdew.clock import wait_at_most
+from bitdew.core.clock import Clock
+from bitdew.core.ids import HostId, Uid
+from bitdew.core.states import INTENDED, HostState
+
+from ..catalog.data_store import DataStore
+from .changes import Changes
+from .decisions import decide
+from .hosts import Hosts
+from .planner import Drop, Halt, Launch, Place, Plan, plan
+from .planner.snapshot import DatumRow, DeploymentRow, HostRow, MachineRow, PlacementRow, PlannerSettings, Snapshot
+from .progress import ProgressBook
+from .records import PlacementRecord
+from .store import SchedulerStore
+
+log = structlog.get_logger(__name__)
+LONGEST_NAP: Final = 3600.0
+DEFECT_PAUSE: Final = 5.0
+
+
+class Engine:
+    """Turns changed facts into stored orders."""
+
+    def __init__(
+        self,
+        data: DataStore,
+        store: SchedulerStore,
+        hosts: Hosts,
+        progress: ProgressBook,
+        changes: Changes,
+        clock: Clock,
+        settings: PlannerSettings,
+    ) -> None:
+        self.facts = asyncio.Lock()
+        self.settings = settings
+        self._data = data
+        self._store = store
+        self._hosts = hosts
+        self._progress = progress
+        self._changes = changes
+        self._clock = clock
+        self._dirty: set[Uid] = set()
+        self._all_dirty = False
+        self._wakes: dict[Uid, datetime] = {}
+        self._work = asyncio.Event()
+
+    def look_at(self, *data: Uid) -> None:
+        """Something changed about these data."""
+        self._dirty.update(data)
+        self._work.set()
+
+    def look_at_all(self) -> None:
+        """Something changed that may matter to any datum: a host came, went, or changed what it offers."""
+        self._all_dirty = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Plan whenever there is something to plan for, until cancelled."""
+        while True:
+            self._collect_due()
+            if self._dirty or self._all_dirty:
+                dirty = set(self._dirty)
+                try:
+                    await self.step()
+                except Exception:
+                    # A defect in planning one thing must not end the planning of all others: say so, and look again.
+                    log.exception("planning failed", data=sorted(dirty))
+                    await self._clock.sleep(DEFECT_PAUSE)
+                    self.look_at(*dirty)
+            else:
+                await wait_at_most(self._clock, self._nap(), self._work.wait())
+
+    def _nap(self) -> float:
+        if not self._wakes:
+            return LONGEST_NAP
+        seconds = (min(self._wakes.values()) - self._clock.now()).total_seconds()
+        return min(max(seconds, 0.01), LONGEST_NAP)
+
+    def _collect_due(self) -> None:
+        now = self._clock.now()
+        due = {uid for uid, at in self._wakes.items() if at <= now}
+        for uid in due:
+            del self._wakes[uid]
+        self._dirty |= due
+
+    async def step(self) -> None:
+        """Plan once, for everything that changed until now."""
+        async with self.facts:
+            everything, self._all_dirty = self._all_dirty, False
+            dirty, self._dirty = self._dirty, set()
+            self._work.clear()
+            if everything:
+                dirty |= {disk.data.uid for disk in await self._data.living()}
+            if not dirty:
+                return
+            snapshot = await self.snapshot(dirty)
+            now = self._clock.now()
+            planned = plan(snapshot, now)
+            for uid in dirty:
+                self._wakes.pop(uid, None)
+            self._wakes.update({wake.uid: wake.at for wake in planned.wakes})
+            await self._commit(planned, now)
+
+    async def snapshot(self, dirty: Collection[Uid]) -> Snapshot:
+        """The facts about these data and about all hosts."""
+        disks = await self._data.get(dirty)
+        placements = await self._store.placements_of(list(disks))
+        committed = await self._store.committed()
+        running = await self._store.machines(unfinished=True)
+        machines = await self._store.machines(data=list(disks), unfinished=True)
+        deployments = await self._store.deployments({machine.deployment for machine in machines})
+        counts: dict[HostId, int] = {}
+        for machine in running:
+            if machine.host is not None:
+                counts[machine.host] = counts.get(machine.host, 0) + 1
+        return Snapshot(
+            hosts={
+                host: HostRow(
+                    record.report.to_facts(host),
+                    record.state,
+                    record.state_since,
+                    record.report.to_endpoint(),
+                    committed.get(host, 0),
+                )
+                for host, record in self._hosts.records().items()
+            },
+            data={uid: DatumRow(d.data, d.attribute, d.alive, d.damaged) for uid, d in disks.items()},
+            placements={uid: tuple(map(self._placement_row, found)) for uid, found in placements.items()},
+            deployments=tuple(
+                DeploymentRow(d.uid, d.data, d.count, d.memory, d.cpus, d.created) for d in deployments.values()
+            ),
+            machines=tuple(
+                MachineRow(
+                    m.uid,
+                    m.deployment,
+                    m.data,
+                    m.host,
+                    m.state,
+                    m.stop_wanted,
+                    deployments[m.deployment].memory,
+                    deployments[m.deployment].cpus,
+                )
+                for m in machines
+            ),
+            machines_on=counts,
+            settings=self.settings,
+        )
+
+    def _placement_row(self, record: PlacementRecord) -> PlacementRow:
+        step = self._progress.of(record.data, record.host)
+        lease = record.lease_until
+        if step is not None and record.state in INTENDED and (lease is None or step.lease_until > lease):
+            lease = step.lease_until
+        reason = str(record.reason["key"]) if record.reason else ""
+        done = step.done if step else record.done
+        return PlacementRow(
+            record.data, record.host, record.state, record.since, done, lease, record.retry_at, record.failures, reason
+        )
+
+    async def _commit(self, planned: Plan, now: datetime) -> None:
+        """Store the plan's placements, machines and orders together, then tell those who wait."""
+        if not planned.actions:
+            return
+        for action in planned.actions:
+            log.info("planned", action=type(action).__name__.lower(), cause=action.cause)
+        data = {action.uid for action in planned.actions if isinstance(action, Place | Drop)}
+        placements = {(p.data, p.host): p for found in (await self._store.placements_of(data)).values() for p in found}
+        touched = [action.machine_uid for action in planned.actions if isinstance(action, Launch | Halt)]
+        machines = {machine.uid: machine for machine in await self._store.machines(uids=touched)}
+        decided = decide(planned.actions, placements, machines, self._hosts.next_generation, now)
+        await self._store.record(
+            now=now, placements=decided.placements, machines=decided.machines, orders=decided.orders
+        )
+        for order in decided.orders:
+            self._hosts.order_waits(order.host, order.generation)
+        for placement in decided.placements:
+            self._progress.forget(placement.data, placement.host)
+        topics: list[str] = [order.host for order in decided.orders]
+        topics += [p.data for p in decided.placements] + [machine.uid for machine in decided.machines]
+        for topic in dict.fromkeys(topics):
+            self._changes.bump(topic)
+
+    async def watch_liveness(self, period: float) -> None:
+        """Let silence change hosts' states, twice a period, until cancelled."""
+        while True:
+            await self._clock.sleep(period / 2)
+            async with self.facts:
+                changed = await self._hosts.judge()
+            if changed:
+                log.info("hosts changed", states={self._hosts.name(h): str(s) for h, s in changed.items()})
+                self.look_at_all()
+                if HostState.LOST in changed.values():
+                    self._changes.bump("hosts")
+            await self._hosts.flush()

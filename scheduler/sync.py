@@ -1,0 +1,265 @@
+"""The sync endpoint: what hosts have comes in, what they should do goes out, held open while there is nothing to do.
+
+Owns the exchange with hosts. Reports are stored before the reply; orders were stored before they are sent. The state is
+level-triggered: a reply that is lost is asked for again, and an order that is sent twice does nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+import structlog
+
+from bitdew.core.clock import Clock
+from bitdew.core.errors import BitDewError
+from bitdew.core.host import Endpoint
+from bitdew.core.ids import ContentRoot, HostId, Uid
+from bitdew.core.orders import OrderKind
+from bitdew.core.states import INTENDED, MACHINE, MachineState, PlacementState
+from bitdew.wire import limits
+from bitdew.wire.models import (
+    ConsoleChunk,
+    LaunchOrder,
+    MachineReport,
+    Order,
+    PlacementReport,
+    PlaceOrder,
+    RecordModel,
+    SyncReply,
+    SyncRequest,
+)
+
+from ..catalog.data_store import DataStore, Disk
+from .changes import Changes
+from .engine import Engine
+from .hosts import Hosts
+from .progress import ProgressBook
+from .records import MachineRecord, OrderRecord, PlacementRecord
+from .reports import judge_machine, judge_placement, vanished_machine, vanished_placement
+from .store import SchedulerStore
+
+log = structlog.get_logger(__name__)
+_SETTLED = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
+_LAUNCHED = frozenset({MachineState.RUNNING}) | MACHINE.ends()
+
+
+class Sync:
+    """Answers hosts. `suspect` is told of each content of which a host got a corrupt piece."""
+
+    def __init__(
+        self,
+        data: DataStore,
+        store: SchedulerStore,
+        hosts: Hosts,
+        engine: Engine,
+        progress: ProgressBook,
+        changes: Changes,
+        clock: Clock,
+        suspect: Callable[[ContentRoot], Awaitable[None]],
+        period: float,
+    ) -> None:
+        self._data = data
+        self._store = store
+        self._hosts = hosts
+        self._engine = engine
+        self._progress = progress
+        self._changes = changes
+        self._clock = clock
+        self._suspect = suspect
+        self._period = period
+
+    async def sync(self, host: HostId, request: SyncRequest, repository: Endpoint) -> SyncReply:
+        """Take in what `host` says, and give it its orders.
+
+        Args:
+            host: Who says it: the subject of its certificate.
+            request: What it says.
+            repository: Where the repository's swarm listens, as this host can reach it.
+
+        Raises:
+            UserError: `host.banned`, `input.invalid`.
+        """
+        async with self._hosts.lock(host):
+            ask_all = not request.full and not self._hosts.is_known_boot(host, request.boot)
+            suspects = await self._take_in(host, request)
+        for root in suspects:
+            await self._suspect(root)
+        if self._hosts.waiting(host) <= request.generation and not request.full and not ask_all:
+            seen = self._changes.version(host)
+            if self._hosts.waiting(host) <= request.generation:
+                await self._changes.wait(host, seen, min(request.wait, self._period))
+        orders: list[Order] = []
+        if self._hosts.waiting(host) > request.generation or request.full or ask_all:
+            orders = await self._orders(host, repository)
+        generation = max([request.generation, *(order.generation for order in orders)])
+        return SyncReply(generation=generation, orders=orders, full=ask_all, period=self._period)
+
+    async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:
+        """The swarm endpoints of hosts that hold or fetch some content, those who hold it first."""
+        disks = await self._data.of_root(root)
+        placements = await self._store.placements_of([disk.data.uid for disk in disks])
+        return self._peers([p for found in placements.values() for p in found], asking)
+
+    def _peers(self, placements: Sequence[PlacementRecord], asking: HostId) -> list[Endpoint]:
+        useful = [p for p in placements if p.host != asking and (p.state is PlacementState.HELD or p.state in INTENDED)]
+        useful.sort(key=lambda p: p.state is not PlacementState.HELD)
+        found = [self._hosts.endpoint(placement.host) for placement in useful]
+        return list(dict.fromkeys(endpoint for endpoint in found if endpoint is not None))[: limits.PEERS - 1]
+
+    # What comes in ------------------------------------------------------------------------------------------------
+
+    async def _take_in(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
+        """Store what changed; the contents of which corrupt pieces were seen."""
+        says_something = bool(request.placements or request.machines or request.host or request.full)
+        known = self._hosts.get(host)
+        async with self._engine.facts:
+            if await self._hosts.take_in(host, request.generation, request.host):
+                log.info("host changed", host=self._hosts.name(host), was=known.state if known else "unknown")
+                self._engine.look_at_all()
+                self._changes.bump("hosts")
+            if not says_something:
+                return set()
+            suspects = await self._take_reports(host, request)
+            if request.full:
+                self._hosts.told_all(host, request.boot)
+        return suspects
+
+    async def _take_reports(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
+        now = self._clock.now()
+        on_host = await self._store.placements_on(host) if request.placements or request.full else {}
+        strangers = await self._strangers(host, request, on_host)
+        reports = [report for report in request.placements if report.uid not in strangers]
+        placements = self._judge_placements(host, reports, on_host)
+        if request.full:
+            self._hosts.set_unknown(host, frozenset(strangers))
+            shown = {Uid(report.uid) for report in request.placements}
+            gone = [vanished_placement(known, now) for uid, known in on_host.items() if uid not in shown]
+            placements += [placement for placement in gone if placement is not None]
+        done = [(host, placement.data) for placement in placements if placement.state in _SETTLED]
+        machines, consoles = await self._take_machines(host, request, done)
+        if placements or machines or done or consoles:
+            await self._store.record(now=now, placements=placements, machines=machines, done=done, consoles=consoles)
+        for placement in placements:
+            if placement.state in _SETTLED:
+                self._progress.forget(placement.data, host)
+            self._changes.bump(placement.data)
+            self._engine.look_at(placement.data)
+        for machine in machines:
+            self._changes.bump(machine.uid)
+            self._engine.look_at(machine.data)
+        for uid, _chunk in consoles:
+            self._changes.bump(uid)
+        return {ContentRoot(r.root) for r in reports if r.reason is not None and r.reason.key == "swarm.corrupt"}
+
+    def _judge_placements(
+        self, host: HostId, reports: Sequence[PlacementReport], on_host: Mapping[Uid, PlacementRecord]
+    ) -> list[PlacementRecord]:
+        changed = []
+        for report in reports:
+            known = on_host.get(Uid(report.uid))
+            if self._note_progress(host, report, known):
+                self._changes.bump(report.uid)
+            fresh = judge_placement(known, report, host, self._clock.now(), self._engine.settings)
+            if fresh is not None:
+                changed.append(fresh)
+        return changed
+
+    async def _strangers(self, host: HostId, request: SyncRequest, on_host: Collection[Uid]) -> set[str]:
+        """The reported copies that no datum accounts for. Unknown is not delete: they stay where they are."""
+        asked = [Uid(report.uid) for report in request.placements if report.uid not in on_host]
+        known = await self._data.get(asked)
+        strangers = {uid for uid in asked if uid not in known}
+        if strangers:
+            log.warning("copies of unknown data are kept", host=self._hosts.name(host), data=sorted(strangers))
+        return {str(uid) for uid in strangers}
+
+    def _note_progress(self, host: HostId, report: PlacementReport, known: PlacementRecord | None) -> bool:
+        if known is None or report.state not in INTENDED or report.generation < known.generation:
+            return False
+        return self._progress.note(host, report, self._clock.now())
+
+    async def _take_machines(
+        self, host: HostId, request: SyncRequest, done: list[tuple[HostId, Uid]]
+    ) -> tuple[list[MachineRecord], list[tuple[Uid, ConsoleChunk]]]:
+        now = self._clock.now()
+        if not request.machines and not request.full:
+            return [], []
+        unfinished = await self._store.machines(host=host, unfinished=True) if request.full else []
+        reports: dict[Uid, MachineReport] = {Uid(report.uid): report for report in request.machines}
+        known = {m.uid: m for m in await self._store.machines(uids=list(reports))}
+        changed: list[MachineRecord] = []
+        consoles = []
+        for uid, report in reports.items():
+            record = known.get(uid)
+            if record is None or record.host != host:
+                continue
+            if report.console is not None:
+                consoles.append((uid, report.console))
+            if (fresh := judge_machine(record, report, host, now)) is not None:
+                changed.append(fresh)
+            if report.generation >= record.generation and report.state in _LAUNCHED:
+                halting = record.state is MachineState.STOPPING and report.state is MachineState.RUNNING
+                done += [] if halting else [(host, uid)]
+        for machine in unfinished:
+            if machine.uid not in reports and (lost := vanished_machine(machine, now)) is not None:
+                changed.append(lost)
+                done.append((host, machine.uid))
+        return changed, consoles
+
+    # What goes out ------------------------------------------------------------------------------------------------
+
+    async def _orders(self, host: HostId, repository: Endpoint) -> list[Order]:
+        open_orders = await self._store.open_orders(host)
+        about = {o.subject for o in open_orders if o.kind in {OrderKind.PLACE, OrderKind.DROP}}
+        launched = {o.subject for o in open_orders if o.kind is OrderKind.LAUNCH}
+        machines = {m.uid: m for m in await self._store.machines(uids=launched)} if launched else {}
+        disks = await self._data.get({*about, *(machine.data for machine in machines.values())})
+        placements = await self._store.placements_of(about) if about else {}
+        orders = []
+        for order in open_orders:
+            try:
+                orders.append(await self._wire(order, host, repository, disks, machines, placements))
+            except (KeyError, BitDewError):
+                log.exception("an order can't be sent", order=order.uid, kind=order.kind)
+        return orders
+
+    async def _wire(
+        self,
+        order: OrderRecord,
+        host: HostId,
+        repository: Endpoint,
+        disks: dict[Uid, Disk],
+        machines: dict[Uid, MachineRecord],
+        placements: dict[Uid, list[PlacementRecord]],
+    ) -> Order:
+        place = launch = None
+        if order.kind is OrderKind.PLACE:
+            disk = disks[order.subject]
+            place = PlaceOrder(
+                name=disk.data.name,
+                root=disk.data.root,
+                size=disk.data.size,
+                info_hash=disk.info_hash,
+                repository=str(repository),
+                peers=[str(peer) for peer in self._peers(placements[order.subject], host)],
+            )
+        elif order.kind is OrderKind.LAUNCH:
+            machine = machines[order.subject]
+            deployment = (await self._store.deployments([machine.deployment]))[machine.deployment]
+            disk = disks[machine.data]
+            launch = LaunchOrder(
+                data=machine.data,
+                root=disk.data.root,
+                record=RecordModel.of(disk.signed),
+                memory=deployment.memory,
+                cpus=deployment.cpus,
+            )
+        return Order(
+            uid=order.uid,
+            generation=order.generation,
+            kind=order.kind,
+            subject=order.subject,
+            cause=order.cause[: limits.TEXT],
+            place=place,
+            launch=launch,
+        )

@@ -1,0 +1,102 @@
+"""The scheduler's tables. Rows never leave the stores."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..catalog.database import Base, UtcDateTime
+
+
+class HostRow(Base):
+    """A host, as it last said and as it was last seen."""
+
+    __tablename__ = "hosts"
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    state: Mapped[str] = mapped_column(String(16))
+    state_since: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    report: Mapped[dict[str, Any]] = mapped_column(JSON)
+    generation: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The highest generation of an order to this host."""
+
+
+class PlacementRow(Base):
+    """One datum on one host."""
+
+    __tablename__ = "placements"
+
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"), primary_key=True, index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    assigned: Mapped[datetime] = mapped_column(UtcDateTime)
+    generation: Mapped[int] = mapped_column(BigInteger)
+    """The generation of the last order about it: reports of an older one are stale."""
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    retry_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failures: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    cause: Mapped[str] = mapped_column(Text)
+    done: Mapped[int] = mapped_column(BigInteger, default=0)
+    seconds: Mapped[float | None]
+    from_repository: Mapped[int] = mapped_column(BigInteger, default=0)
+    from_peers: Mapped[int] = mapped_column(BigInteger, default=0)
+    history: Mapped[list[str]] = mapped_column(JSON, default=list)
+
+
+class OrderRow(Base):
+    """One instruction to one host. It is stored before it is sent, and open until the host's reports show it done."""
+
+    __tablename__ = "orders"
+    __table_args__ = (Index("ix_orders_open", "host", "closed"),)
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"))
+    generation: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(32), index=True)
+    cause: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class DeploymentRow(Base):
+    """A wish: run so many machines from this disk."""
+
+    __tablename__ = "deployments"
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"), index=True)
+    count: Mapped[int]
+    memory: Mapped[int] = mapped_column(BigInteger)
+    cpus: Mapped[int]
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    owner: Mapped[str] = mapped_column(String(128))
+
+
+class MachineRow(Base):
+    """One VM of a deployment."""
+
+    __tablename__ = "machines"
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    deployment: Mapped[str] = mapped_column(ForeignKey("deployments.uid"), index=True)
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"), index=True)
+    host: Mapped[str | None] = mapped_column(ForeignKey("hosts.uid"), index=True)
+    state: Mapped[str] = mapped_column(String(20))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    generation: Mapped[int] = mapped_column(BigInteger, default=0)
+    stop_wanted: Mapped[bool] = mapped_column(default=False)
+    hypervisor: Mapped[str] = mapped_column(String(32), default="")
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    cause: Mapped[str] = mapped_column(Text, default="")
+    console: Mapped[str] = mapped_column(Text, default="")
+    """The last characters of the serial console."""
+    console_end: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Characters that it has written in all."""
