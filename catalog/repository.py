@@ -64,7 +64,7 @@ class Repository:
                 await self._seed(metainfo)
             else:
                 damaged.append(root)
-        strays = {p.name for p in self._files.iterdir() if not p.suffix} - known
+        strays = await asyncio.to_thread(_files_in, self._files) - known
         if strays:
             log.warning("files of no known datum are kept", folder=str(self._files), files=sorted(strays))
         return damaged
@@ -230,6 +230,10 @@ class Repository:
         """Payload bytes sent of some content since the service started."""
         transfer = self._seeds.get(root)
         return transfer.progress.uploaded if transfer else 0
+
+
+def _files_in(folder: Path) -> set[ContentRoot]:
+    return {ContentRoot(path.name) for path in folder.iterdir() if not path.suffix}
 
 
 def _check_room(upload: Upload, bytes_so_far: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from bitdew.core.clock import Clock
 from bitdew.core.errors import error
@@ -21,6 +22,10 @@ from bitdew.wire.models import HostReport
 from .liveness import Liveness
 from .records import HostRecord
 from .store import SchedulerStore
+
+
+FREE_STEP: Final = 64 * 2**20
+"""Bytes by which a host's free space must change to be worth another look: it moves a little all the time."""
 
 
 @dataclass(slots=True)
@@ -103,7 +108,7 @@ class Hosts:
             generation=max(old.generation, generation),
         )
         self._heard[host] = now
-        changed = (entry.record.report, state) != (old.report, old.state) or old.state is HostState.JOINING
+        changed = state is not old.state or _matters(old.report, report) or old.state is HostState.JOINING
         if changed or entry.record.generation != old.generation:
             await self._store.save_host(entry.record)
             self._heard.pop(host, None)
@@ -156,3 +161,10 @@ class Hosts:
         heard, self._heard = self._heard, {}
         if heard:
             await self._store.save_heard(heard)
+
+
+def _matters(old: HostReport, new: HostReport) -> bool:
+    """Whether the planner may decide otherwise by what a host says now."""
+    if abs(old.free - new.free) >= FREE_STEP:
+        return True
+    return old.model_copy(update={"free": new.free, "used": new.used}) != new

@@ -111,10 +111,9 @@ class Sync:
     async def _take_in(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
         """Store what changed; the contents of which corrupt pieces were seen."""
         says_something = bool(request.placements or request.machines or request.host or request.full)
-        known = self._hosts.get(host)
         async with self._engine.facts:
             if await self._hosts.take_in(host, request.generation, request.host):
-                log.info("host changed", host=self._hosts.name(host), was=known.state if known else "unknown")
+                log.info("host changed", host=self._hosts.name(host), state=self._hosts.records()[host].state)
                 self._engine.look_at_all()
                 self._changes.bump("hosts")
             if not says_something:

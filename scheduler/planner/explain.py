@@ -1,0 +1,137 @@
+"""Why things are as they are: what is wanted of a datum, what there is, each host's standing, what comes next.
+
+Owns the telling, not the deciding: it makes the same plan by the same code and reads the answer aloud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from bitdew.core.errors import error
+from bitdew.core.ids import HostId, Uid
+
+from .actions import Action, Drop, Halt, Launch, Place, Wake
+from .eligibility import HostJudgement, instant, judge, unfit_to_run
+from .ledger import Ledger
+from .policies import waits_for_host
+from .round import plan
+from .snapshot import MachineRow, Snapshot
+
+MOST_HOLDERS_TOLD: Final = 5
+"""How many holders that can't run a machine are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineJudgement:
+    """Where a machine stands: on which host, or why on none yet."""
+
+    machine_uid: Uid
+    host_id: HostId | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to "why?" for one datum.
+
+    Attributes:
+        uid: The datum.
+        wanted: Copies wanted; for "everywhere", as many as there are hosts that hold it, await it or could.
+        held: Verified copies that count.
+        intended: Copies on their way whose lease runs.
+        missing: Copies that are neither.
+        summary: The same as a sentence.
+        hosts: Every host's standing, by name.
+        machines: The machines of this disk that have not ended.
+        next: What happens next, and when.
+    """
+
+    uid: Uid
+    wanted: int
+    held: int
+    intended: int
+    missing: int
+    summary: str
+    hosts: tuple[HostJudgement, ...]
+    machines: tuple[MachineJudgement, ...]
+    next: tuple[str, ...]
+
+
+def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
+    """Explain the datum `uid` at `now`. Other data in `snapshot` compete with it, as they do in a plan.
+
+    Raises:
+        UserError: `data.not-found`, if the datum is not in the snapshot.
+    """
+    if uid not in snapshot.data:
+        raise error("data.not-found", f"The planner knows no datum {uid}")
+    before = Ledger(snapshot, now)
+    planned = plan(snapshot, now)
+    tally = before.tally(uid)
+    judgements = {host_id: judge(before, uid, host) for host_id, host in snapshot.hosts.items()}
+    missing = tally.missing(sum(judgement.verdict == "eligible" for judgement in judgements.values()))
+    if tally.everywhere:
+        missing = missing if before.has_source(uid) else 0
+    about = [action for action in planned.actions if isinstance(action, Place | Drop) and action.uid == uid]
+    judgements |= {action.host_id: _ordered(judgements[action.host_id], action) for action in about}
+    machines = [row for row in before.machines.values() if row.data_uid == uid and not row.ended]
+    concerned = {row.uid for row in machines}
+    orders = [a for a in planned.actions if isinstance(a, Launch | Halt) and a.machine_uid in concerned]
+    return Explanation(
+        uid=uid,
+        wanted=len(tally.held) + len(tally.intended) + missing if tally.everywhere else tally.replica,
+        held=len(tally.held),
+        intended=len(tally.intended),
+        missing=missing,
+        summary=tally.figures(missing) if snapshot.data[uid].alive else "it was removed: every copy is dropped",
+        hosts=tuple(sorted(judgements.values(), key=lambda judgement: (judgement.name, judgement.host_id))),
+        machines=tuple(_judge_machine(before, machine, orders) for machine in machines),
+        next=_next(before, uid, [*about, *orders], planned.wakes, missing),
+    )
+
+
+def _ordered(judgement: HostJudgement, action: Place | Drop) -> HostJudgement:
+    verdict = "chosen" if isinstance(action, Place) else judgement.verdict
+    reason = action.cause if isinstance(action, Place) else f"to be dropped: {action.cause}"
+    return HostJudgement(judgement.host_id, judgement.name, verdict, reason)
+
+
+def _judge_machine(ledger: Ledger, machine: MachineRow, orders: list[Launch | Halt]) -> MachineJudgement:
+    order = next((order for order in orders if order.machine_uid == machine.uid), None)
+    if order:
+        return MachineJudgement(machine.uid, order.host_id, order.cause)
+    if machine.host_id or not waits_for_host(ledger, machine):
+        return MachineJudgement(machine.uid, machine.host_id, str(machine.state))
+    holders = [ledger.snapshot.hosts[host_id] for host_id in ledger.verified(machine.data_uid)]
+    more = [f"and {len(holders) - MOST_HOLDERS_TOLD} more holders"] if len(holders) > MOST_HOLDERS_TOLD else []
+    reasons = [
+        f"{host.facts.name}: {unfit_to_run(ledger, machine, host) or 'taken by other machines'}"
+        for host in holders[:MOST_HOLDERS_TOLD]
+    ]
+    why = "; ".join(reasons + more) or "no living host holds a verified copy of its disk yet"
+    return MachineJudgement(machine.uid, None, why)
+
+
+def _next(ledger: Ledger, uid: Uid, actions: list[Action], wakes: tuple[Wake, ...], missing: int) -> tuple[str, ...]:
+    told = [_tell(ledger, action) for action in actions]
+    if ledger.snapshot.data[uid].alive and not ledger.has_source(uid):
+        told.append("nothing can be fetched until the original is added again or a host that holds a copy returns")
+    elif missing and not any(isinstance(action, Place) for action in actions):
+        told.append(f"{missing} missing, but no host is eligible now; one that becomes so is chosen")
+    told += [f"at {instant(wake.at)}: {wake.why}" for wake in wakes if wake.uid == uid]
+    return tuple(told)
+
+
+def _tell(ledger: Ledger, action: Action) -> str:
+    host = ledger.snapshot.hosts[action.host_id].facts.name if action.host_id else "no host"
+    match action:
+        case Place():
+            return f"place on {host}: {action.cause}"
+        case Drop():
+            return f"drop from {host}: {action.cause}"
+        case Launch():
+            return f"launch machine {action.machine_uid} on {host}: {action.cause}"
+        case Halt():
+            return f"halt machine {action.machine_uid} on {host}: {action.cause}"
