@@ -16,7 +16,8 @@ import structlog
 from bitdew.clock import wait_at_most
 from bitdew.core.clock import Clock
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.states import INTENDED, HostState
+from bitdew.core.states import INTENDED
+from bitdew.tasks import to_the_end
 
 from ..catalog.data_store import DataStore
 from .changes import Changes
@@ -76,7 +77,7 @@ class Engine:
             if self._dirty or self._all_dirty:
                 dirty = set(self._dirty)
                 try:
-                    await self.step()
+                    await to_the_end(self.step())
                 except Exception:
                     # A defect in planning one thing must not end the planning of all others: say so, and look again.
                     log.exception("planning failed", data=sorted(dirty))
@@ -199,11 +200,12 @@ class Engine:
         """Let silence change hosts' states, twice a period, until cancelled."""
         while True:
             await self._clock.sleep(period / 2)
-            async with self.facts:
-                changed = await self._hosts.judge()
-            if changed:
-                log.info("hosts changed", states={self._hosts.name(h): str(s) for h, s in changed.items()})
-                self.look_at_all()
-                if HostState.LOST in changed.values():
-                    self._changes.bump("hosts")
-            await self._hosts.flush()
+            await to_the_end(self._judge_hosts())
+
+    async def _judge_hosts(self) -> None:
+        async with self.facts:
+            changed = await self._hosts.judge()
+        if changed:
+            log.info("hosts changed", states={self._hosts.name(h): str(s) for h, s in changed.items()})
+            self.look_at_all()
+        await self._hosts.flush()

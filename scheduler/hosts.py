@@ -23,7 +23,6 @@ from .liveness import Liveness
 from .records import HostRecord
 from .store import SchedulerStore
 
-
 FREE_STEP: Final = 64 * 2**20
 """Bytes by which a host's free space must change to be worth another look: it moves a little all the time."""
 

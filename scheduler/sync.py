@@ -115,7 +115,6 @@ class Sync:
             if await self._hosts.take_in(host, request.generation, request.host):
                 log.info("host changed", host=self._hosts.name(host), state=self._hosts.records()[host].state)
                 self._engine.look_at_all()
-                self._changes.bump("hosts")
             if not says_something:
                 return set()
             suspects = await self._take_reports(host, request)

@@ -90,7 +90,7 @@ def _times(row: PlacementRow) -> str:
 
 
 def fullness(ledger: Ledger, host: HostRow) -> int:
-    """How full the quota is, to the nearest twentieth, so that a small copy more or less makes no host the better one."""
+    """How full the quota is, to the nearest twentieth: a small copy more or less makes no host the better one."""
     quota = max(host.facts.resources.quota, 1)
     return 20 - (40 * ledger.quota_left(host) + quota) // (2 * quota)
 

@@ -7,13 +7,13 @@ import hashlib
 import sqlite3
 
 import pytest
+from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.bootdisk import write_boot_disk
 from bitdew.core.attribute import Attribute
 from bitdew.core.errors import BitDewError
 from bitdew.core.requirement import Requirement
 from bitdew.core.states import HostState, MachineState, PlacementState
-from bitdew.scheduler.planner import PlannerSettings
 from bitdew.testing.grid import Grid, eventually
 from bitdew.testing.mock_hypervisor import MockHypervisor
 from bitdew.wire.models import MachineView, WhereReply
