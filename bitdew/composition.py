@@ -2,8 +2,8 @@
 
 The one module, beside the command line and the in-process grid, that knows every service. It decides nothing.
 
-The order of ending: no new connections; held polls are answered; the loops stop; the web ends; the swarm is left; the
-database is closed; the home's lock is given back.
+The order of ending: the loops stop; no new connections; held polls are answered and the web ends; the swarm is left;
+the database is closed; the home's lock is given back.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ RENEW_SECONDS: Final = 24 * 3600.0
 """How often the repository takes a fresh swarm certificate; they last 30 days."""
 WEB_SECONDS: Final = 1.0
 """How long requests under way may take to end when the service stops."""
+GOODBYE_SECONDS: Final = 0.5
+"""How long their connections may take to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,6 @@ class Service:
             asyncio.create_task(self._renew(), name="renewal"),
         ]
         exits.push_async_callback(_end, self._loops)
-        exits.callback(self.changes.release)
         log.info("serving", url=self.url, home=str(settings.home))
 
     def _build(self) -> None:
@@ -224,8 +225,10 @@ class Service:
             shown = f"[{settings.host}]" if ":" in settings.host else settings.host
             self.url = f"https://{shown}:{port}"
             yield
+            await site.stop()
         finally:
-            await runner.cleanup()
+            self.changes.release()
+            await _hang_up(runner)
 
     def _swarm_credentials(self) -> SwarmCredentials:
         key = new_key()
@@ -261,6 +264,21 @@ class Service:
 
 def _certifiable(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in {"0.0.0.0", "::", ""}]  # noqa: S104
+
+
+async def _hang_up(runner: web.AppRunner) -> None:
+    """End the web: requests under way are answered, and every socket is closed before this returns."""
+    handlers = list(runner.server.connections) if runner.server else []
+    await runner.cleanup()
+    # A TLS connection closes in its own time, when its peer has said goodbye too: that time is bounded here.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            while any(handler.transport is not None for handler in handlers):
+                await asyncio.sleep(0.005)
+    for handler in handlers:
+        if handler.transport is not None:
+            handler.transport.abort()  # type: ignore[attr-defined]
+    await asyncio.sleep(0)
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:

@@ -6,6 +6,7 @@ files of the same name.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -41,8 +42,9 @@ class HomeLock:
             home, who = self.path.parent, self._who
             why = f"the {who} with process id {holder} runs there" if holder.isdecimal() else f"a {who} runs there"
             raise error("storage.locked", f"{home} is in use", why=why, path=str(home)) from cause
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, and only its holder's name is lost
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

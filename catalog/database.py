@@ -14,6 +14,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -84,11 +85,11 @@ class Database:
         try:
             async with self._engine.begin() as connection:
                 await connection.run_sync(_upgrade)
-        except DatabaseError as fault:
+        except (DatabaseError, CommandError) as fault:
+            # Alembic's own error: the database is at a revision that only a newer release knows.
+            why = str(fault.orig) if isinstance(fault, DatabaseError) else str(fault)
             do = "Restore it from a backup, or start the service with another --home. Nothing was changed."
-            raise error(
-                "storage.failed", f"The database {self.url} can't be used", why=str(fault.orig), do=do
-            ) from None
+            raise error("storage.failed", f"The database {self.url} can't be used", why=why, do=do) from None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

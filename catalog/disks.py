@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.clock import Clock
-from bitdew.core.data import Data
+from bitdew.core.content import Content
+from bitdew.core.data import Data, ImageRecord
 from bitdew.core.errors import error
 from bitdew.core.ids import ContentRoot, Uid, checked_name
+from bitdew.swarm.metainfo import build_metainfo
 from bitdew.trust.records import read_record
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import DiskRequest
@@ -27,6 +29,8 @@ class Disks:
         self._ca = ca
         self._clock = clock
         self._checking: set[ContentRoot] = set()
+        # Held while a file and what is stored about it change together: the same bytes may come and go at once.
+        self._changing = asyncio.Lock()
         self.changed: Callable[[Uid], None] = lambda _uid: None
 
     async def open(self) -> None:
@@ -54,28 +58,27 @@ class Disks:
             UserError: `disk.signature`, `disk.changed`, `disk.name-taken`, `attribute.…`; the upload stays, so that the
                 caller may correct what it asked.
         """
-        upload = self.repository.upload(request.upload)
-        if upload.content is None:
-            raise error("input.invalid", f"Upload {upload.uid} has no bytes yet", do="Send them first.")
         signed, now = request.record.to_signed(), self._clock.now()
         attribute = Attribute.from_dict(request.attribute)
         record = await asyncio.to_thread(read_record, signed, ca=self._ca, now=now)
-        content = upload.content
-        if (record.root, record.size) != (content.root, content.size):
-            why = "what was received is not what the publisher's record describes"
-            raise error("disk.changed", f"The bytes of {record.name!r} changed on their way", why=why)
-        if record.name != upload.name:
-            raise error("disk.signature", "The record is another disk's", why=f"{record.name!r} is not {upload.name!r}")
-        if await self.store.find(record.name) is not None:
-            raise name_taken(record.name)
-        metainfo = await self.repository.adopt(upload)
-        if record.info_hash != metainfo.info_hash:
-            raise error("disk.signature", "The record names another swarm", why=f"the swarm is {metainfo.info_hash}")
-        data = Data(record.uid, record.name, content.root, content.size, content.piece_length, now, owner.subject_id)
-        disk = Disk(data, metainfo.info_hash, attribute, alive=True, damaged=False, record=record, signed=signed)
-        await self.store.add(disk)
-        await self.repository.seed(metainfo)
-        for uid in [data.uid, *await self.store.mark_damaged(content.root, damaged=False)]:
+        async with self._changing:
+            upload = self.repository.upload(request.upload)
+            content = _received(upload)
+            info_hash = build_metainfo(content).info_hash
+            _check_record(record, upload, content, info_hash)
+            if await self.store.find(record.name) is not None:
+                raise name_taken(record.name)
+            if await self.store.find(record.uid) is not None or await self.store.get([record.uid]):
+                why = "each datum has a record of its own, and this one's uid is taken"
+                raise error("disk.signature", f"The record of {record.name!r} was used before", why=why)
+            root, length, who = content.root, content.piece_length, owner.subject_id
+            data = Data(record.uid, record.name, root, content.size, length, now, who)
+            disk = Disk(data, info_hash, attribute, alive=True, damaged=False, record=record, signed=signed)
+            metainfo = await self.repository.adopt(upload)
+            await self.store.add(disk)
+            await self.repository.seed(metainfo)
+            mended = await self.store.mark_damaged(root, damaged=False)
+        for uid in [data.uid, *mended]:
             self.changed(uid)
         return disk
 
@@ -99,9 +102,10 @@ class Disks:
         disk = await self.find(name)
         if caller.role is not Role.OPERATOR and disk.data.owner != caller.subject_id:
             raise error("certificate.role", f"{name!r} is not yours to remove", why="only its owner or an operator may")
-        await self.store.remove(disk.data.uid)
-        if not await self.store.of_root(disk.data.root):
-            await self.repository.delete(disk.data.root)
+        async with self._changing:
+            await self.store.remove(disk.data.uid)
+            if not await self.store.of_root(disk.data.root):
+                await self.repository.delete(disk.data.root)
         self.changed(disk.data.uid)
 
     async def suspect(self, root: ContentRoot) -> None:
@@ -111,11 +115,30 @@ class Disks:
         self._checking.add(root)
         try:
             if not await self.repository.is_whole(root):
-                await self.repository.withdraw(root)
-                await self._mark(root, damaged=True)
+                async with self._changing:
+                    if not await self.repository.is_whole(root):  # it may have been mended while it was read
+                        await self.repository.withdraw(root)
+                        await self._mark(root, damaged=True)
         finally:
             self._checking.discard(root)
 
     async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
         for uid in await self.store.mark_damaged(root, damaged=damaged):
             self.changed(uid)
+
+
+def _received(upload: Upload) -> Content:
+    if upload.content is None:
+        raise error("input.invalid", f"Upload {upload.uid} has no bytes yet", do="Send them first.")
+    return upload.content
+
+
+def _check_record(record: ImageRecord, upload: Upload, content: Content, info_hash: str) -> None:
+    """Refuse a record that does not describe what was received."""
+    if (record.root, record.size) != (content.root, content.size):
+        why = "what was received is not what the publisher's record describes"
+        raise error("disk.changed", f"The bytes of {record.name!r} changed on their way", why=why)
+    if record.name != upload.name:
+        raise error("disk.signature", "The record is another disk's", why=f"{record.name!r} is not {upload.name!r}")
+    if record.info_hash != info_hash:
+        raise error("disk.signature", "The record names another swarm", why=f"the swarm is {info_hash}")

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid, new_uid
@@ -95,6 +96,8 @@ class IdentityStore:
         async with self._database.write() as session:
             before = await session.get(EnrolmentRow, (digest, request))
             if before is not None:
+                await _check_publisher(session, before.role, name, before.subject_id)
+                before.name = name
                 return Enrolment(Uid(before.subject_id), before.role)
             row = await session.scalar(select(TokenRow).where(TokenRow.digest == digest))
             if row is None:
@@ -104,12 +107,7 @@ class IdentityStore:
                 raise error("token.expired", "The token is past its time", why=f"it expired at {row.expires:%F %T} UTC")
             if row.uses_left < 1:
                 raise error("token.used", "The token was used up")
-            if row.role in PUBLISHING:
-                query = select(CertificateRow.serial).where(
-                    CertificateRow.name == name, CertificateRow.role.in_(PUBLISHING)
-                )
-                if await session.scalar(query.limit(1)) is not None:
-                    raise error("identity.name-taken", f"A publisher called {name!r} is there already", name=name)
+            await _check_publisher(session, row.role, name, subject_id)
             # The condition stands in the statement too, for a database with several writers.
             spent = await session.execute(
                 update(TokenRow)
@@ -119,7 +117,8 @@ class IdentityStore:
             )
             if spent.scalar_one_or_none() is None:
                 raise error("token.used", "The token was used up")
-            session.add(EnrolmentRow(token=digest, request=request, subject_id=subject_id, role=row.role))
+            enrolment = EnrolmentRow(token=digest, request=request, subject_id=subject_id, role=row.role, name=name)
+            session.add(enrolment)
             return Enrolment(subject_id, row.role)
 
     async def add_certificate(self, serial: str, subject_id: str, role: str, name: str, expires: datetime) -> None:
@@ -143,6 +142,16 @@ class IdentityStore:
                 .returning(CertificateRow.serial)
             )
             return bool(found.all())
+
+
+async def _check_publisher(session: AsyncSession, role: str, name: str, subject_id: str) -> None:
+    """Refuse a publisher's name that is another's, also where its certificate is only just being made."""
+    if role not in PUBLISHING:
+        return
+    for table in (EnrolmentRow, CertificateRow):
+        theirs = (table.name == name) & table.role.in_(PUBLISHING) & (table.subject_id != subject_id)
+        if await session.scalar(select(table.subject_id).where(theirs).limit(1)) is not None:
+            raise error("identity.name-taken", f"A publisher called {name!r} is there already", name=name)
 
 
 def _token(row: TokenRow) -> Token:

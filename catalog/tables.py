@@ -75,6 +75,7 @@ class EnrolmentRow(Base):
     """The digest of the public key that asked."""
     subject_id: Mapped[str] = mapped_column(String(32))
     role: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(128))
 
 
 class CertificateRow(Base):

@@ -14,12 +14,15 @@ class Changes:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        # Versions begin at the time of day, so that one from before a restart is always past.
+        self._first = int(clock.now().timestamp() * 1000)
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._ended = False
 
     def version(self, topic: str) -> int:
-        """How often `topic` changed since the service started, and one."""
-        return self._versions[topic] + 1
+        """A number that grows with every change of `topic`, also over a restart of the service."""
+        return self._first + self._versions[topic]
 
     def bump(self, topic: str) -> None:
         """`topic` changed."""
@@ -31,7 +34,7 @@ class Changes:
         """Return once `topic` is past version `since`, or after `seconds`; whether it is."""
         if self.version(topic) > since:
             return True
-        if seconds <= 0:
+        if seconds <= 0 or self._ended:
             return False
         event = asyncio.Event()
         self._waiting[topic].add(event)
@@ -44,6 +47,7 @@ class Changes:
                     del self._waiting[topic]
 
     def release(self) -> None:
-        """Wake everyone: the service stops."""
+        """Wake everyone, and let no one wait any more: the service stops."""
+        self._ended = True
         for topic in list(self._waiting):
             self.bump(topic)

@@ -55,7 +55,7 @@ class Attribute:
         known = {"replica": int, "ft": bool, "requires": str, "priority": int}
         for key, value in wishes.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(key[:40], known, n=1)
                 raise error(
                     "attribute.invalid",
                     f"{key[:40]!r} is not a key of an attribute",

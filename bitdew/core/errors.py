@@ -60,14 +60,6 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "user", 403, 5, "The certificate's role does not allow this.", "Ask an operator for a token of the right role."
     ),
     "data.not-found": ErrorKind("user", 404, 3, "No datum has this name.", "List what there is: bitdew disk ls"),
-    "data.damaged": ErrorKind(
-        "service",
-        409,
-        8,
-        "The repository's own copy is no longer what was added.",
-        "Add the original file again: the copies on hosts are kept.",
-    ),
-    "deployment.not-found": ErrorKind("user", 404, 3, "No deployment has this id.", "List them: bitdew vm ls"),
     "disk.changed": ErrorKind(
         "user",
         409,
@@ -112,9 +104,6 @@ ERRORS: Final[dict[str, ErrorKind]] = {
     "machine.not-found": ErrorKind("user", 404, 3, "No machine has this id.", "List them: bitdew vm ls"),
     "move.illegal": ErrorKind(
         "service", 409, 1, "A state was asked to move where its table does not lead.", "Please report it."
-    ),
-    "order.stale": ErrorKind(
-        "service", 409, 1, "An order is older than what the host already did.", "Nothing: the host keeps the newer."
     ),
     "port.in-use": ErrorKind(
         "user", 409, 7, "The address is in use.", "Choose another port, or stop the program that holds it."
@@ -190,7 +179,7 @@ class BitDewError(Exception):
         fields: The names and figures in it, for programs.
     """
 
-    def __init__(self, key: str, message: str, *, why: str = "", do: str = "", **fields: Any) -> None:
+    def __init__(self, key: str, message: str, /, *, why: str = "", do: str = "", **fields: Any) -> None:
         kind = ERRORS[key]
         super().__init__(message)
         self.key = key
@@ -233,6 +222,6 @@ _CLASSES: Final[dict[Fault, type[BitDewError]]] = {
 }
 
 
-def error(key: str, message: str, *, why: str = "", do: str = "", **fields: Any) -> BitDewError:
+def error(key: str, message: str, /, *, why: str = "", do: str = "", **fields: Any) -> BitDewError:
     """The error of the right class for `key`; raise what this returns."""
     return _CLASSES[ERRORS[key].fault](key, message, why=why, do=do, **fields)

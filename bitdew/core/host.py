@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from .errors import error
 from .ids import HostId
+
+_ENDPOINT: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,22 +22,22 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """The endpoint written as `127.0.0.1:6881` or `[::1]:6881`.
+        """The endpoint written as `127.0.0.1:6881` or `[::1]:6881`. A zone is refused: only its own machine knows it.
 
         Raises:
             UserError: `input.invalid`.
         """
-        host, _, port = text.rpartition(":")
+        match = _ENDPOINT.fullmatch(text)
         try:
-            address = ipaddress.ip_address(host.strip("[]"))
-            number = int(port)
+            address = ipaddress.IPv6Address(match[1]) if match and match[1] else None
+            address = ipaddress.IPv4Address(match[2]) if match and match[2] else address
         except ValueError:
-            number, address = -1, None
-        if address is None or not 0 <= number <= 65535:
+            address = None
+        if match is None or address is None or int(match[3]) > 65535:
             raise error(
                 "input.invalid", f"{text[:80]!r} is not an address with a port", do="Write it like 10.0.0.7:6881."
             )
-        return cls(str(address), number)
+        return cls(str(address), int(match[3]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -9,8 +9,9 @@ Owns the little language of `requires`. Grammar (also in docs/attributes.md):
     operator   := "=" | "==" | "!=" | "<" | "<=" | ">" | ">="
 
 A name is `sharing` (true if any sharing has that name), `sharing.NAME` (its version), `host` (the host's name),
-`cpus`, `memory`, `quota`, `free`, or else a label. Sizes may carry units (`memory >= 2GB`), versions are compared number by number.
-A name that the host does not have makes a test false, `!=` and `not in` included: absence is never a match.
+`cpus`, `memory`, `quota`, `free`, or else a label. Sizes may carry units (`memory >= 2GB`), versions are compared
+number by number. A name that the host does not have makes a test false, `!=` and `not in` included: absence is never a
+match.
 """
 
 from __future__ import annotations
@@ -125,12 +126,9 @@ class _Test(_Node):
         )
         if not found:
             return Verdict(matches=False, reason=f"it has no {self.name}, wanted {wanted}")
-        if self.op == "in":
-            matches = any(value in self.values for value in found)
-        elif self.op in {"not in", "!="}:
-            matches = not any(value in self.values for value in found)
-        else:
-            matches = any(_compare(self.name, value, self.op, self.values[0]) for value in found)
+        negated = self.op in {"not in", "!="}
+        op = "=" if negated or self.op == "in" else self.op
+        matches = negated != any(_compare(self.name, value, op, wish) for value in found for wish in self.values)
         return Verdict(matches, "" if matches else f"its {self.name} is {', '.join(found)}, wanted {wanted}")
 
 
@@ -154,7 +152,9 @@ def _version(text: str) -> list[tuple[int, int, str]]:
 def _compare(name: str, found: str, op: str, wanted: str) -> bool:
     if name in _SIZES:
         return _OPERATORS[op](int(found), parse_size(wanted))
-    if op in {"=", "=="}:
+    if name == "cpus":
+        return _OPERATORS[op](int(found), int(wanted))
+    if op == "=":
         return found == wanted
     return _OPERATORS[op](_version(found), _version(wanted))
 
@@ -189,9 +189,8 @@ class _Parser:
         while at < len(self.text):
             match = _TOKEN.match(self.text, at)
             if not match or match.lastgroup is None:
-                if not self.text[at:].strip():
-                    break
-                raise self._fault("this character has no meaning here", at)
+                rest = self.text[at:].lstrip()
+                raise self._fault("this character has no meaning here", len(self.text) - len(rest))
             kind = match.lastgroup
             found.append(_Lexeme(kind, match[kind].strip('"') if kind == "text" else match[kind], match.start(kind)))
             at = match.end()
@@ -259,13 +258,16 @@ class _Parser:
         if self._take("not"):
             if not self._take("in"):
                 raise self._fault("'in' is expected", self._at())
-            return _Test(name, "not in", self._list())
+            return _Test(name, "not in", self._list(name))
         if self._take("in"):
-            return _Test(name, "in", self._list())
+            return _Test(name, "in", self._list(name))
         if not self._peek(*_OPERATORS):
             raise self._fault("an operator is expected: = != < <= > >= in", self._at())
         op = self.lexemes[self.next].text
         self.next += 1
+        return _Test(name, "=" if op == "==" else op, (self._value(name),))
+
+    def _value(self, name: str) -> str:
         at = self._at()
         value = self._word("a value").text
         if name in _SIZES:
@@ -273,14 +275,16 @@ class _Parser:
                 parse_size(value)
             except BitDewError as fault:
                 raise self._fault(fault.message, at) from None
-        return _Test(name, "=" if op == "==" else op, (value,))
+        if name == "cpus" and not value.isdecimal():
+            raise self._fault("a whole number is expected", at)
+        return value
 
-    def _list(self) -> tuple[str, ...]:
+    def _list(self, name: str) -> tuple[str, ...]:
         if not self._take("("):
             raise self._fault("'(' is expected", self._at())
-        values = [self._word("a value").text]
+        values = [self._value(name)]
         while self._take(","):
-            values.append(self._word("a value").text)
+            values.append(self._value(name))
         if not self._take(")"):
             raise self._fault("')' is expected", self._at())
         return tuple(values)

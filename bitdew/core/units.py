@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 from .errors import error
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+LARGEST_SIZE: Final = 2**63 - 1
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?b?", re.IGNORECASE | re.ASCII)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE | re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -22,8 +24,11 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise error("input.invalid", f"{text!r} is not a size", do="Write it like 512MB, 20GB or 1.5TB.")
-    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+        raise error("input.invalid", f"{text[:80]!r} is not a size", do="Write it like 512MB, 20GB or 1.5TB.")
+    size = Decimal(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()]
+    if size > LARGEST_SIZE:
+        raise error("input.invalid", f"{text[:80]!r} is too large a size", why=f"{LARGEST_SIZE} bytes are the most")
+    return int(size)
 
 
 def format_size(size: float) -> str:
@@ -43,8 +48,8 @@ def parse_duration(text: str) -> timedelta:
     """
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise error("input.invalid", f"{text!r} is not a duration", do="Write it like 90s, 15m, 12h, 7d or 2w.")
+        raise error("input.invalid", f"{text[:80]!r} is not a duration", do="Write it like 90s, 15m, 12h, 7d or 2w.")
     try:
         return timedelta(seconds=float(match[1]) * _SECONDS[match[2].lower()])
     except OverflowError:
-        raise error("input.invalid", f"{text!r} is too long a duration") from None
+        raise error("input.invalid", f"{text[:80]!r} is too long a duration") from None

@@ -10,11 +10,17 @@ BODY: Final = 4 * 1024 * 1024
 TEXT: Final = 4096
 """Characters of a sentence: an error's message or reason."""
 
+FIELDS: Final = 16 * 1024
+"""Bytes of an error's names and figures, as JSON: a path and some more."""
+
+REPLY: Final = 4 * BODY
+"""Bytes of a JSON reply: a disk's placements on 10,000 hosts fit several times."""
+
 PEM: Final = 16 * 1024
 """Characters of a certificate or a request for one."""
 
 RECORD: Final = 16 * 1024
-"""Characters of a signed image record's payload, base64."""
+"""Bytes of a signed image record's payload."""
 
 NAME: Final = 128
 """Characters of a name."""

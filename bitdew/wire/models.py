@@ -1,11 +1,15 @@
-"""Request and reply models. Each is frozen, refuses unknown keys, and bounds every field."""
+"""Request and reply models. Each is frozen and refuses unknown keys.
+
+What a caller sends is bounded field by field; a reply is bounded as a whole, by the transport.
+"""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bitdew.core.data import SignedRecord
 from bitdew.core.errors import ERRORS, BitDewError, error
@@ -29,10 +33,23 @@ EndpointText = Annotated[str, Field(max_length=64)]
 class Model(BaseModel):
     """What every model has in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
+
+
+def _json(value: Any, *, allow_nan: bool = False) -> bytes:
+    """`value` as JSON; what JSON has no form for is told by its text, and half characters become question marks."""
+    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=allow_nan).encode(errors="replace")
+
+
+def _checked_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    if len(_json(fields)) > limits.FIELDS:
+        raise ValueError(f"they take more than {limits.FIELDS} bytes")
+    return fields
 
 
 class ErrorView(Model):
@@ -42,20 +59,27 @@ class ErrorView(Model):
     message: Sentence
     why: Sentence = ""
     do: Sentence = ""
-    fields: dict[str, Any] = Field(default_factory=dict)
+    fields: Annotated[dict[str, Any], AfterValidator(_checked_fields)] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, fault: BitDewError) -> ErrorView:
-        """The view of `fault`, cut to its bounds."""
-        cut = limits.TEXT
-        return cls(
-            key=fault.key, message=fault.message[:cut], why=fault.why[:cut], do=fault.do[:cut], fields=fault.fields
+        """The view of `fault`, cut to its bounds: sentences at their end, fields from the first that has no room."""
+        told: dict[str, Any] = {}
+        for name, value in fault.fields.items():
+            plain = json.loads(_json(value, allow_nan=True), parse_constant=lambda _: None)
+            longer = {**told, name: plain}
+            if len(_json(longer)) > limits.FIELDS:
+                break
+            told = longer
+        message, why, do = (
+            text[: limits.TEXT].encode(errors="replace").decode() for text in (fault.message, fault.why, fault.do)
         )
+        return cls(key=fault.key, message=message, why=why, do=do, fields=told)
 
     def to_error(self) -> BitDewError:
         """The error again, on the other side. A key of a newer release becomes `internal`."""
         key = self.key if self.key in ERRORS else "internal"
-        fields = {k: v for k, v in self.fields.items() if k not in {"key", "message", "why", "do"}}
+        fields = {k: v for k, v in self.fields.items() if k not in {"why", "do"}}
         return error(key, self.message, why=self.why, do=self.do, **fields)
 
 

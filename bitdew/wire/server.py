@@ -6,7 +6,6 @@ is done here once: the client certificate, the role, the guard against revoked o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -136,7 +135,7 @@ async def _parse(request: web.Request, model: type[B]) -> B:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"])[:200]  # an unknown key is the caller's own text
         raise error(
             "input.invalid", f"The request's {place or 'body'} is not valid", why=first["msg"], field=place
         ) from None
@@ -164,9 +163,11 @@ async def _answer_errors(
             why = f"{request.method} {request.path[:200]}"
             return _reply(error("route.not-found", "There is nothing here", why=why), fault.status)
         raise
-    except (asyncio.CancelledError, ConnectionError):
-        raise
-    except Exception:
+    except web.RequestPayloadError:
+        return _reply(error("input.invalid", "The request's body can't be read", why="it is not as its headers say"))
+    except Exception as fault:
+        if isinstance(fault, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return _reply(error("interrupted", "The caller went away"))  # nobody hears it
         # The caller gets no traceback: the log has it, under the same key.
         log.exception("defect", path=request.path, key="internal")
         return _reply(error("internal", f"The service failed at {request.path[:200]}"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -22,6 +24,9 @@ from .models import ErrorReply
 R = TypeVar("R", bound=BaseModel)
 CONNECT_SECONDS: Final = 10.0
 REPLY_SECONDS: Final = 30.0
+_CLOSED: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
+_OUT_OF_TIME: Final = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 def service_url(text: str) -> URL:
@@ -32,7 +37,8 @@ def service_url(text: str) -> URL:
     """
     try:
         url = URL(text)
-        valid = url.scheme == "https" and bool(url.host) and url.path in {"", "/"} and not url.query_string
+        bare = not (url.query_string or url.fragment or url.user or url.password)
+        valid = url.scheme == "https" and bool(url.host) and url.path in {"", "/"} and bare
     except ValueError:
         url, valid = URL(), False
     if not valid:
@@ -84,7 +90,8 @@ class Transport:
         """Send `body` and return the reply as the model `reply`; `seconds` bounds the whole call.
 
         Raises:
-            BitDewError: what the service said, or `service.unreachable`, `certificate.foreign`, `service.not-bitdew`.
+            BitDewError: what the service said, or `service.unreachable`, `service.not-bitdew`, `service.version`,
+                `certificate.foreign`, `certificate.expired`; and what the iterator `body` raises.
         """
         status, raw = await self._exchange(method, path, body, query, seconds)
         try:
@@ -105,7 +112,8 @@ class Transport:
     ) -> tuple[int, bytes]:
         if self._session is None:
             raise RuntimeError("the transport is closed")
-        data = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
+        # In a BytesIO, because aiohttp sends that in parts: a full inventory would hold up the event loop.
+        data = io.BytesIO(body.model_dump_json().encode()) if isinstance(body, BaseModel) else body
         try:
             async with (
                 asyncio.timeout(seconds),
@@ -118,12 +126,24 @@ class Transport:
                     allow_redirects=False,
                 ) as response,
             ):
-                return response.status, await response.content.read(limits.BODY * 4)
-        except TimeoutError:
-            why = f"no reply in {seconds or CONNECT_SECONDS:g} s"
+                return response.status, await self._whole(response)
+        except TimeoutError as fault:
+            connecting = seconds is None or isinstance(fault, aiohttp.ServerTimeoutError)
+            why = f"no connection in {CONNECT_SECONDS:g} s" if connecting else f"no reply in {seconds:g} s"
             raise error("service.unreachable", f"{self.url} does not answer", why=why, url=str(self.url)) from None
         except (aiohttp.ClientError, ssl.SSLError, OSError) as fault:
+            if isinstance(fault.__cause__, BitDewError):  # `body` could not go on, and says why itself
+                raise fault.__cause__ from None
             raise self._failure(fault) from fault
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        raw = bytearray()
+        async for chunk in response.content.iter_chunked(limits.CHUNK):
+            raw += chunk
+            if len(raw) > limits.REPLY:
+                why = f"its reply is over {limits.REPLY} bytes"
+                raise error("service.not-bitdew", f"{self.url} is not a BitDew service", why=why, url=str(self.url))
+        return bytes(raw)
 
     def _failure(self, fault: Exception) -> BitDewError:
         cause: BaseException | None = fault
@@ -133,6 +153,11 @@ class Transport:
             cause = cause.__cause__ or getattr(cause, "os_error", None) if cause is fault else cause.__cause__
         url = str(self.url)
         lowered = text.lower()
+        refused = getattr(fault, "certificate_error", None)
+        if isinstance(refused, ssl.SSLCertVerificationError) and refused.verify_code in _OUT_OF_TIME:
+            why = f"the service's {refused.verify_message}"
+            do = "Check this machine's clock. If it is right, start the service again: it renews its certificate then."
+            return error("certificate.expired", f"{url} can't be trusted now", why=why, do=do, url=url)
         if isinstance(fault, aiohttp.ClientConnectorCertificateError) or "certificate_verify_failed" in lowered:
             why = "its certificate was not issued by the service that this identity belongs to"
             return error("certificate.foreign", f"{url} is not the service you joined", why=why, url=url)
@@ -145,14 +170,15 @@ class Transport:
             why = "it does not speak TLS as a BitDew service does"
             return error("service.not-bitdew", f"{url} is not a BitDew service", why=why, url=url)
         why = str(fault) or type(fault).__name__
-        if isinstance(fault, aiohttp.ServerDisconnectedError):
-            why = "it closed the connection: it stopped, or does not accept your certificate"
+        if isinstance(fault, aiohttp.ServerDisconnectedError) or getattr(fault, "errno", None) in _CLOSED:
+            # With TLS 1.3 a refused client certificate looks just like this: the handshake is over by then.
+            why = "it closed the connection: it stopped, or does not accept your certificate, which may have expired"
         return error("service.unreachable", f"{url} does not answer", why=why, url=url)
 
     def _foreign_reply(self, status: int, raw: bytes, fault: ValidationError) -> BitDewError:
         try:
             json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             why = f"it answered {status} with something else than JSON"
             return error("service.not-bitdew", f"{self.url} is not a BitDew service", why=why, url=str(self.url))
         why = f"its reply ({status}) does not fit: {fault.errors(include_url=False)[0]['msg']}"

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("request", sa.String(length=64), nullable=False),
         sa.Column("subject_id", sa.String(length=32), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
         sa.PrimaryKeyConstraint("token", "request", name="pk_enrolments"),
     )
     op.create_table(

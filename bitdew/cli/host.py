@@ -1,0 +1,41 @@
+"""`bitdew host`: the machines that run a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bitdew.core.units import format_size
+
+from .options import Json, Profile, Url
+from .output import Output, table
+from .running import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = typer.Typer(help="Hosts: the machines that run a worker.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("ls", epilog="Example: bitdew host ls")
+def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+    """List the hosts: their state, what they lend and what they hold."""
+    hosts = ask(profile, url, lambda grid: grid.hosts())
+
+    def shown() -> Iterator[object]:
+        rows = table(
+            "NAME", "STATE", "SWARM", ">CPUS", ">MEMORY", ">USED", ">QUOTA", ">DISKS", ">VMS", "SHARES", "LABELS"
+        )
+        for one in hosts:
+            shares = ", ".join(f"{s.name} {s.version}".strip() for s in one.sharings)
+            labels = ", ".join(f"{key}={value}" for key, value in sorted(one.labels.items()))
+            sizes = (format_size(one.memory), format_size(one.used), format_size(one.quota))
+            figures = (str(one.held), str(one.machines))
+            rows.add_row(one.name, one.state, one.swarm, str(one.cpus), *sizes, *figures, shares, labels)
+        yield rows if hosts else "No host has joined. Make a token for one: bitdew token create --role worker"
+        for one in hosts:
+            if one.unknown:
+                yield f"{one.name} has {len(one.unknown)} copies that the catalog does not know; they are kept."
+
+    Output(as_json=as_json).document({"hosts": [one.model_dump(mode="json") for one in hosts]}, shown)

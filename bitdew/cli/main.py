@@ -1,0 +1,105 @@
+"""The command `bitdew`: its groups, and how each command's end becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from bitdew.core.errors import BitDewError, error
+
+from . import demo, disk, faults, host, serve, tokens, user, vm, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="bitdew",
+    help="Place whole VM disks on volunteers' PCs by BitTorrent swarm, and boot them there.",
+    epilog="Try it on this machine alone: bitdew demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+serve.add_to(app)
+demo.add_to(app)
+for name, group in {
+    "token": tokens.app,
+    "user": user.app,
+    "worker": worker.app,
+    "disk": disk.app,
+    "vm": vm.app,
+    "host": host.app,
+}.items():
+    app.add_typer(group, name=name)
+
+UsageError = typer.BadParameter.__bases__[0]
+"""What typer raises for wrong usage; it exports the name of one kind only."""
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    """Place whole VM disks on volunteers' PCs by BitTorrent swarm, and boot them there."""
+    if version:
+        import bitdew
+
+        sys.stdout.write(f"bitdew {bitdew.__version__}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command that `arguments` spell and exit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code = _run(given, as_json=as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output is gone, `head` for one: that is no failure of ours, and no more is said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _run(given: list[str], *, as_json: bool) -> int:
+    try:
+        ended = app(args=given, prog_name="bitdew", standalone_mode=False)
+    except BitDewError as fault:
+        return faults.report(fault, as_json=as_json)
+    except KeyboardInterrupt:
+        return faults.report(_interrupted(), as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what is none of ours must not reach the screen as a traceback
+        return _usage(fault, as_json=as_json)
+    if ended == 130:
+        return faults.report(_interrupted(), as_json=as_json)
+    return ended if isinstance(ended, int) else 0
+
+
+def _usage(fault: Exception, *, as_json: bool) -> int:
+    if type(fault).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(str(getattr(fault, "message", "")) + "\n")
+        return 2
+    if isinstance(fault, UsageError):
+        context = getattr(fault, "ctx", None)
+        command = context.command_path if context is not None else "bitdew"
+        return faults.report(faults.wrong_usage(_sentence(fault), command), as_json=as_json)
+    return faults.report(faults.defect(fault), as_json=as_json)
+
+
+def _sentence(fault: Exception) -> str:
+    formatted = getattr(fault, "format_message", None)
+    return str(formatted() if callable(formatted) else fault).strip().rstrip(".")
+
+
+def _interrupted() -> BitDewError:
+    return error("interrupted", "The command was interrupted", why="SIGINT came")

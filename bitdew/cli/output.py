@@ -1,0 +1,133 @@
+"""What a command prints: documents and tables on stdout, progress and remarks on stderr.
+
+Owns the difference between a person and a program on the other side. With `--json` stdout carries JSON alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bitdew.core.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pydantic import BaseModel
+    from rich.console import RenderableType
+    from rich.style import StyleType
+
+WIDTH_OF_FILES: Final = 200
+"""Columns where there is no terminal to ask: a table in a file or a pipe loses nothing."""
+
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Output:
+    """Where one command prints."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    @property
+    def live(self) -> bool:
+        """Whether someone watches: bars may move."""
+        return self.err.is_terminal
+
+    def document(self, document: BaseModel | dict[str, Any], shown: Callable[[], Iterable[Any]]) -> None:
+        """The command's result: `document` for programs, what `shown` makes for people."""
+        if self.as_json:
+            self.line(document)
+        else:
+            for part in shown():
+                self.out.print(part)
+
+    def line(self, document: BaseModel | dict[str, Any]) -> None:
+        """One JSON document on one line, at once."""
+        found = document if isinstance(document, dict) else document.model_dump(mode="json")
+        sys.stdout.write(json.dumps(found, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+
+    def remark(self, text: str) -> None:
+        """A remark for people. Programs are not told."""
+        if not self.as_json:
+            self.err.print(text)
+
+    def raw(self, text: str) -> None:
+        """Text of a guest, without the control sequences by which it could take over a terminal."""
+        sys.stdout.write(printable(text))
+        sys.stdout.flush()
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar of bytes: call what this gives with the bytes done and their total."""
+        if self.live:
+            yield from self._bar(what)
+        elif self.as_json:
+            yield lambda _done, _total: None
+        else:
+            yield self._plain(what)
+
+    def _bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TransferSpeedColumn as Speed
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), Speed())
+        with Progress(*columns, TimeRemainingColumn(), console=self.err, transient=True) as bars:
+            bar = bars.add_task(what, total=None)
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+    def _plain(self, what: str) -> Callable[[int, int], None]:
+        said = -1
+
+        def report(done: int, total: int) -> None:
+            nonlocal said
+            quarter = 4 * done // max(1, total)
+            if quarter != said:
+                said = quarter
+                self.err.print(f"{what}: {25 * quarter} % of {format_size(total)}")
+
+        return report
+
+
+class _Rows(Table):
+    """A table whose cells can't carry control sequences: names and reasons come from other machines."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        clean = (printable(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*clean, style=style, end_section=end_section)
+
+
+def table(*columns: str) -> Table:
+    """A table with `columns`; a name that begins with '>' stands above figures, one in lower case above nothing."""
+    made = _Rows(box=None, pad_edge=False, header_style="bold", show_header=any(map(str.isupper, columns)))
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+    return made
+
+
+def printable(text: str) -> str:
+    """`text` with line ends and tabs, and no other control characters."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def heading(text: str) -> Text:
+    """A line that stands out."""
+    return Text(text, style="bold")
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_OF_FILES
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)

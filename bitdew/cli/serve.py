@@ -1,0 +1,137 @@
+"""`bitdew serve`: the service, with catalog, scheduler and repository in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Home, Json, Profile, StopWithParent
+from .output import Output
+from .running import configure_log, stop_event
+
+if TYPE_CHECKING:
+    from bitdew.composition import Service, ServiceSettings
+    from bitdew.core.host import Endpoint
+    from bitdew.trust.identity import Identity
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make it a command of `app`."""
+    app.command("serve", epilog="Example: bitdew serve --host 10.0.0.7 --name lab")(serve)
+
+
+def serve(
+    home: Home = None,
+    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port of HTTPS; 0 takes any that is free.")
+    ] = 8440,
+    swarm: Annotated[
+        str | None,
+        typer.Option(
+            "--swarm", metavar="HOST:PORT", help="Where the repository's swarm listens; by default one port on."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What to call the service.")] = "bitdew",
+    period: Annotated[
+        float, typer.Option("--period", min=1, max=3600, help="The longest silence of a living host, in seconds.")
+    ] = 20.0,
+    database: Annotated[
+        str | None, typer.Option("--database", help="SQLAlchemy's URL of a database; by default SQLite in --home.")
+    ] = None,
+    profile: Profile = "default",
+    stop_with_parent: StopWithParent = False,
+    as_json: Json = False,
+) -> None:
+    """Run a service until Ctrl-C: catalog, scheduler and repository. You become its operator."""
+    from bitdew.client.profiles import home_folder
+    from bitdew.composition import ServiceSettings
+    from bitdew.core.ids import checked_name
+
+    settings = ServiceSettings(
+        home=(home or home_folder() / "service").absolute(),
+        host=host,
+        port=port,
+        swarm=_swarm(swarm, host, port),
+        name=checked_name(name, "service's name"),
+        period=period,
+        database=database,
+    )
+    configure_log(as_json=as_json)
+    asyncio.run(_serve(settings, profile, Output(as_json=as_json), with_parent=stop_with_parent))
+
+
+async def _serve(settings: ServiceSettings, profile: str, output: Output, *, with_parent: bool) -> None:
+    from bitdew.composition import Service
+
+    async with stop_event(with_parent=with_parent) as stop, Service(settings) as service:
+        operator, called = await _operator(service, profile)
+        _announce(service, operator, called, output)
+        serving = asyncio.ensure_future(service.run())
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        service.stop()
+        stopping.cancel()
+        await serving
+
+
+async def _operator(service: Service, profile: str) -> tuple[Identity, str]:
+    """The operator's identity and its profile's name: the wished one, or one named after the service.
+
+    A profile that belongs to another service is left as it is: its certificates can't be had back.
+    """
+    from bitdew.client.profiles import profile_folder
+    from bitdew.core.errors import BitDewError
+
+    spare = [service.settings.name, f"{service.settings.name}-{service.authority.fingerprint[:8]}"]
+    for name in (profile, *spare):
+        try:
+            return await service.enrol_operator(profile_folder(name), "operator"), name
+        except BitDewError as fault:
+            if fault.key != "profile.taken" or name == spare[-1]:
+                raise
+    raise AssertionError("the last candidate returns or raises")
+
+
+def _announce(service: Service, operator: Identity, called: str, output: Output) -> None:
+    option = "" if called == "default" else f" --profile {called}"
+    document = {
+        "ready": True,
+        "url": service.url,
+        "swarm": str(service.swarm.endpoint),
+        "name": service.settings.name,
+        "home": str(service.settings.home),
+        "fingerprint": operator.fingerprint,
+        "profile": str(operator.folder),
+        "profile_name": called,
+        "pid": os.getpid(),
+    }
+    lines = [
+        f"{service.settings.name} serves at {service.url}, its swarm at {service.swarm.endpoint}. Ctrl-C stops it.",
+        f"You are its operator by the profile {called} ({operator.folder}).",
+        "Next, in another terminal:",
+        f"  bitdew token create --role worker{option}     a token for a volunteer, with the command that joins",
+        f"  bitdew disk add FILE --name NAME --replica 3{option}",
+    ]
+    if output.as_json:
+        output.line(document)
+    else:
+        for line in lines:
+            output.out.print(line)
+
+
+def _swarm(text: str | None, host: str, port: int) -> Endpoint:
+    """Where the repository's swarm listens: as said, or beside HTTPS."""
+    from bitdew.core.host import Endpoint
+
+    if text is not None:
+        return Endpoint.parse(text)
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:  # a name: HTTPS resolves it, a swarm wants an address
+        address = "127.0.0.1" if host == "localhost" else "0.0.0.0"  # noqa: S104
+    return Endpoint(address, port + 1 if 0 < port < 65535 else 0)

@@ -1,0 +1,260 @@
+"""Writes the pages of docs/reference from the code: `make docs-generate`.
+
+tests/test_docs.py holds the pages against the code. This owns no words but headings and column names: what a page says
+of a command, an error, a route or a state is said in the code, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import typer.main
+from pydantic import BaseModel
+
+from bitdew.core import states
+from bitdew.core.attribute import Attribute
+from bitdew.core.errors import ERRORS
+
+FOLDER: Final = Path(__file__).parent / "reference"
+NOTICE: Final = "<!-- Made from the code by docs/generate.py. Do not edit. -->"
+
+WHOSE: Final = {
+    "user": "what was asked",
+    "service": "the service",
+    "host": "the host's own state",
+    "peer": "a remote peer",
+}
+EXIT_CODES: Final = {
+    0: "done",
+    1: "a defect of ours",
+    2: "wrong usage",
+    3: "not found",
+    4: "in conflict with what is there",
+    5: "not allowed",
+    6: "unreachable",
+    7: "the machine lacks something",
+    8: "content that is not what it should be",
+    130: "interrupted",
+}
+
+
+def cell(text: object) -> str:
+    """`text` as a cell of a table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def table(*head: str, rows: list[tuple[object, ...]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return [*lines, *("| " + " | ".join(cell(one) for one in row) + " |" for row in rows), ""]
+
+
+def errors_page() -> Iterator[str]:
+    """The table of error keys."""
+    yield from ["# Errors", ""]
+    yield "A failure has a key that stays the same in a log, in a reply of the service, in `--json` and here. It says"
+    yield from ["happened to what, why, and what to do next.", ""]
+    rows: list[tuple[object, ...]] = [
+        (f"`{key}`", kind.meaning, kind.do, WHOSE[kind.fault], kind.status, kind.exit_code)
+        for key, kind in sorted(ERRORS.items())
+    ]
+    yield from table("key", "meaning", "what to do", "whose fault", "HTTP status", "exit code", rows=rows)
+    yield from ["## Exit codes", ""]
+    yield from table("code", "meaning", rows=[(code, meaning) for code, meaning in EXIT_CODES.items()])
+
+
+def states_page() -> Iterator[str]:
+    """The tables of states, drawn."""
+    yield from [
+        "# States",
+        "",
+        "Staying in a state is always legal. A move that is not drawn is refused, with its history.",
+        "",
+    ]
+    for one in (states.PLACEMENT, states.HOST, states.MACHINE):
+        yield from [f"## {one.subject.capitalize()}", ""]
+        yield from [inspect.cleandoc(type(one.initial).__doc__ or ""), ""]
+        yield from ["```mermaid", one.to_mermaid(), "```", ""]
+        rows: list[tuple[object, ...]] = [
+            (f"`{state}`", ", ".join(f"`{after}`" for after in sorted(one.moves[state])) or "nothing: it is the end")
+            for state in one.moves
+        ]
+        yield from table("state", "may be followed by", rows=rows)
+
+
+def cli_page() -> Iterator[str]:
+    """Every command, with its arguments and options."""
+    from bitdew.cli.main import app
+
+    yield from ["# Command line", ""]
+    yield "Every command that prints takes `--json`. Exit codes stand with the [errors](errors.md)."
+    yield ""
+    yield from command_section(typer.main.get_command(app), "bitdew", 2)
+
+
+def command_section(command: Any, name: str, level: int) -> Iterator[str]:
+    """One command, and those below it. Typer's commands are click's by shape; their classes differ between releases."""
+    yield from ["#" * min(level, 4) + f" `{name}`", "", (command.help or "").strip(), ""]
+    shown = [one for one in command.params if not getattr(one, "hidden", False) and one.name != "help"]
+    rows = [option_row(one) for one in shown]
+    if rows:
+        yield from table("argument or option", "default", "meaning", rows=rows)
+    if command.epilog:
+        told, colon, example = command.epilog.partition(": ")
+        yield from [f"{told}:", "", "```", example, "```", ""] if colon else [command.epilog, ""]
+    for below in sorted(getattr(command, "commands", {}).items()):
+        if not below[1].hidden:
+            yield from command_section(below[1], f"{name} {below[0]}", level + 1)
+
+
+def option_row(one: Any) -> tuple[object, ...]:
+    """An argument or option of a command as a row."""
+    if one.param_type_name == "argument":
+        return (f"`{one.metavar or one.name.upper()}`", "required" if one.required else "", one.help or "")
+    value = "" if one.is_flag else f" {value_of(one.type_descriptor.annotation)}"
+    spelled = ", ".join(f"`{flag}{value}`" for flag in [*one.opts, *one.secondary_opts])
+    default = getattr(one.default, "value", one.default)
+    shown = "required" if one.required else "" if default in {None, False, ""} or callable(default) else f"`{default}`"
+    return (spelled, shown, (one.help or "") + (f" (environment: `{one.envvar}`)" if one.envvar else ""))
+
+
+def value_of(annotation: Any) -> str:
+    """What stands for an option's value: its choices, or its type."""
+    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
+    if inspect.isclass(kinds[0]) and issubclass(kinds[0], enum.Enum):
+        return "/".join(str(one.value) for one in kinds[0])
+    return {"str": "TEXT", "int": "N", "float": "N"}.get(kinds[0].__name__, kinds[0].__name__.upper())
+
+
+def api_page() -> Iterator[str]:
+    """The service's routes and the models that cross them."""
+    from bitdew.composition import all_routes
+
+    yield from ["# HTTP API", ""]
+    yield "TLS with a client certificate everywhere but where callers are `anyone`. Bodies and replies are JSON; a"
+    yield "reply that is not a success is an `ErrorReply`, whose keys stand with the [errors](errors.md)."
+    yield "`{name}` takes a name or a uid."
+    yield ""
+    rows: list[tuple[object, ...]] = []
+    models: dict[str, type[BaseModel]] = {}
+    for route in sorted(all_routes(), key=lambda route: (route.path, route.method)):
+        reply = typing.get_type_hints(route.handler).get("return", BaseModel)
+        roles = "anyone" if route.roles is None else ", ".join(sorted(route.roles))
+        path = re.sub(r":(?:[^{}]|\{\d+\})+\}", "}", route.path)  # without the pattern of a parameter
+        body = "raw bytes" if route.streams else f"`{route.body.__name__}`" if route.body.model_fields else ""
+        answer = f"`{reply.__name__}`" if reply.model_fields else ""
+        rows.append((f"`{route.method} {path}`", roles, body, answer))
+        for model in ([] if route.streams else [route.body]) + [reply]:
+            collect(model, models)
+    yield from table("route", "callers", "body", "reply", rows=rows)
+    from bitdew.wire.models import ErrorReply
+
+    collect(ErrorReply, models)
+    yield from ["## Models", ""]
+    for name in sorted(models):
+        yield from [f"### `{name}`", "", inspect.cleandoc(models[name].__doc__ or ""), ""]
+        schema = models[name].model_json_schema()
+        needed = set(schema.get("required", ()))
+        rows = [
+            (f"`{field}`", kind_of(about), "" if field in needed else "optional")
+            for field, about in schema.get("properties", {}).items()
+        ]
+        yield from table("field", "type", "", rows=rows)
+
+
+def collect(model: type[BaseModel], found: dict[str, type[BaseModel]]) -> None:
+    """`model` and the models inside it, each once; empty ones are left out."""
+    if model.__name__ in found or not model.model_fields:
+        return
+    found[model.__name__] = model
+    for field in model.model_fields.values():
+        for inner in models_in(field.annotation):
+            collect(inner, found)
+
+
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models that an annotation mentions."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from models_in(argument)
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rpartition('/')[2]}`"
+    if "anyOf" in schema:
+        return " or ".join(kind_of(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" for one in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = str(schema.get("type", "anything"))
+    if kind == "array":
+        most = f"at most {schema['maxItems']}, " if "maxItems" in schema else ""
+        return f"list ({most}each {kind_of(schema.get('items', {}))})"
+    if "format" in schema and kind == "string":
+        kind = str(schema["format"])
+    bounds = [
+        f"{word} {schema[key]}"
+        for key, word in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("maxLength", "at most"),
+        )
+        if key in schema
+    ]
+    return kind + (f" ({', '.join(bounds)})" if bounds else "")
+
+
+def attributes_page() -> Iterator[str]:
+    """The keys of an attribute, from the attribute itself."""
+    yield from ["# Attribute keys", "", "What they are for stands in [Attributes](../attributes.md).", ""]
+    told = inspect.cleandoc(Attribute.__doc__ or "").partition("Attributes:")[2]
+    meanings = dict(line.strip().split(": ", 1) for line in told.strip().splitlines())
+    fields = zip(dataclasses.fields(Attribute), Attribute().to_dict().items(), strict=True)
+    rows: list[tuple[object, ...]] = [
+        (f"`{key}`", type(value).__name__, f"`{str(value).lower()}`" if value != "" else "none", meanings[field.name])
+        for field, (key, value) in fields
+    ]
+    yield from table("key", "type", "default", "meaning", rows=rows)
+
+
+PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
+    "api.md": api_page,
+    "attributes.md": attributes_page,
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "states.md": states_page,
+}
+
+
+def page(name: str) -> str:
+    """The whole text of one page."""
+    return "\n".join([NOTICE, "", *PAGES[name]()]).rstrip() + "\n"
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(exist_ok=True)
+    for name in PAGES:
+        try:
+            text = page(name)
+        except ImportError as fault:  # a room that is not there yet
+            print(f"{name}: left as it is: {fault}", file=sys.stderr)  # noqa: T201
+            continue
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

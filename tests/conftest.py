@@ -1,0 +1,153 @@
+"""The hostile runner: every test must leave the process as it found it, and the event loop must never block.
+
+After each test there may be no pending task, no new child process, no new open file or socket, no file in the
+current folder (each test has an empty one of its own). Blocking calls made by product code inside the event loop
+raise. tests/test_hostile_runner.py proves that each of these is caught.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.runners
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import psutil
+import pytest
+from blockbuster import BlockBuster
+
+import bitdew
+
+PRODUCT = ("bitdew", "bitdew.catalog", "bitdew.scheduler", "bitdew.worker")
+SETTLING = 3.0
+"""Seconds that threads and processes which were told to end have to be gone."""
+
+# Libraries that the product calls in the event loop and that touch a file or a lock for a moment, by design.
+MAY_BLOCK = (
+    ("<frozen importlib._bootstrap>", "_find_and_load", "an import inside a function reads a file once a process"),
+    ("/ssl.py", "create_default_context", "OpenSSL's settings are read once a context"),
+    ("/asyncio/base_events.py", "subprocess_exec", "the fork's report comes by a pipe that the child writes at once"),
+    ("/logging/__init__.py", "emit", "a log line goes to a terminal or a pipe"),
+    ("/structlog/_output.py", "msg", "a log line goes to a terminal or a pipe"),
+    ("/structlog/dev.py", "__call__", "a defect's traceback is printed with its source lines"),
+    ("/aiosqlite/core.py", "stop", "it only hands a request to the connection's own thread"),
+    ("/sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args", "it asks for the current folder"),
+    ("/alembic/command.py", "upgrade", "migrations are read once at start, before anything is served"),
+)
+
+hypothesis.settings.register_profile("dev", max_examples=30, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=False)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_report_header() -> list[str]:
+    profile = hypothesis.settings.get_current_profile_name()
+    return [f"bitdew: {Path(bitdew.__file__).parent}; hypothesis profile: {profile}"]
+
+
+# What is open ---------------------------------------------------------------------------------------------------------
+
+
+def _open_files() -> dict[int, str]:
+    """File descriptors that point to files and sockets, each with what it points to."""
+    found: dict[int, str] = {}
+    for descriptor in list(Path("/proc/self/fd").iterdir()):
+        try:
+            target = str(descriptor.readlink())
+        except OSError:
+            continue
+        if not target.startswith(("/dev/", "/proc/", "anon_inode:", "pipe:")):
+            found[int(descriptor.name)] = target
+    return found
+
+
+def _children() -> dict[int, psutil.Process]:
+    """Child processes that a test could have started; multiprocessing's own service processes live as long as we do."""
+    found: dict[int, psutil.Process] = {}
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+        except psutil.Error:
+            continue
+        if "multiprocessing.resource_tracker" not in command and "multiprocessing.forkserver" not in command:
+            found[child.pid] = child
+    return found
+
+
+def _settled(left: Callable[[], list[str]]) -> list[str]:
+    """What `left` still tells when everything that was about to end has ended."""
+    until = time.monotonic() + SETTLING
+    if left():
+        gc.collect()
+    while (remains := left()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return remains
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test that leaves a task, a process, a file or a socket behind."""
+    folder = tmp_path_factory.mktemp("cwd")
+    monkeypatch.chdir(folder)
+    pending = _pending_tasks_seen
+    pending.clear()
+    files, processes = _open_files(), _children()
+    yield
+
+    def new_files() -> list[str]:
+        return [f"{fd} -> {target}" for fd, target in _open_files().items() if files.get(fd) != target]
+
+    def new_processes() -> list[str]:
+        return [f"{pid}: {process.name()}" for pid, process in _children().items() if pid not in processes]
+
+    faults = {
+        "pending tasks": list(pending),
+        "open files": _settled(new_files),
+        "processes": _settled(new_processes),
+        "files in the current folder": sorted(path.name for path in folder.iterdir()),
+    }
+    for pid, process in _children().items():
+        if pid not in processes:
+            process.kill()
+    told = [f"{what}: {', '.join(things)}" for what, things in faults.items() if things]
+    if told:
+        pytest.fail("the test left behind " + "; ".join(told), pytrace=False)
+
+
+# Tasks ----------------------------------------------------------------------------------------------------------------
+
+_pending_tasks_seen: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pending_tasks_are_noticed() -> Iterator[None]:
+    """asyncio's runner cancels the tasks that are left when it closes, in silence; here it tells of them first."""
+    cancel_all = asyncio.runners._cancel_all_tasks
+
+    def tell_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        left = asyncio.all_tasks(loop)
+        _pending_tasks_seen.extend(f"{t.get_name()} ({getattr(t.get_coro(), '__qualname__', '?')})" for t in left)
+        cancel_all(loop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.runners, "_cancel_all_tasks", tell_and_cancel)
+        yield
+
+
+# Blocking -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blocking_calls_raise() -> Iterator[None]:
+    """A blocking call that product code makes inside the event loop raises `BlockingError`."""
+    buster = BlockBuster(scanned_modules=list(PRODUCT))
+    for function in buster.functions.values():
+        for file, name, _why in MAY_BLOCK:
+            function.can_block_in(file, name)
+    buster.activate()
+    yield
+    buster.deactivate()

@@ -1,0 +1,102 @@
+"""Liveness: silence of one period makes a host suspect, of three lost; being heard makes it alive again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitdew.core.ids import HostId
+from bitdew.core.states import HOST, HostState
+from bitdew.scheduler.liveness import GRACE, Liveness
+
+PERIOD = 20.0
+A, B = HostId("a" * 32), HostId("b" * 32)
+
+
+@pytest.fixture
+def liveness() -> Liveness:
+    return Liveness(PERIOD)
+
+
+def states(liveness: Liveness, now: float) -> dict[HostId, HostState]:
+    return {silence.host: silence.new for silence in liveness.judge(now)}
+
+
+def test_a_host_is_alive_from_its_first_sync(liveness: Liveness) -> None:
+    assert liveness.heard(A, 0) is HostState.ALIVE
+    assert liveness.heard(A, 1) is None
+    assert states(liveness, 1) == {}
+
+
+def test_a_late_sync_is_not_a_missed_one(liveness: Liveness) -> None:
+    liveness.heard(A, 0)
+    assert states(liveness, PERIOD * (1 + GRACE)) == {}
+    assert states(liveness, PERIOD * (1 + GRACE) + 0.1) == {A: HostState.SUSPECT}
+
+
+def test_a_host_is_lost_after_three_periods_and_told_once(liveness: Liveness) -> None:
+    liveness.heard(A, 0)
+    liveness.judge(PERIOD * 2)
+    assert states(liveness, PERIOD * 3 + GRACE * PERIOD) == {}
+    assert states(liveness, PERIOD * 3 + GRACE * PERIOD + 0.1) == {A: HostState.LOST}
+    assert states(liveness, PERIOD * 50) == {}
+
+
+def test_a_jump_of_the_clock_goes_straight_from_alive_to_lost(liveness: Liveness) -> None:
+    liveness.heard(A, 0)
+    (silence,) = liveness.judge(PERIOD * 100)
+    assert (silence.old, silence.new, silence.seconds) == (HostState.ALIVE, HostState.LOST, PERIOD * 100)
+
+
+@pytest.mark.parametrize("silence", [PERIOD * 2, PERIOD * 10])
+def test_being_heard_makes_a_silent_host_alive_again(liveness: Liveness, silence: float) -> None:
+    liveness.heard(A, 0)
+    liveness.judge(silence)
+    assert liveness.heard(A, silence) is HostState.ALIVE
+    assert states(liveness, silence + PERIOD) == {}
+
+
+def test_one_hosts_silence_says_nothing_of_another(liveness: Liveness) -> None:
+    liveness.heard(A, 0)
+    liveness.heard(B, 0)
+    liveness.heard(B, PERIOD * 4)
+    assert states(liveness, PERIOD * 4) == {A: HostState.LOST}
+
+
+def test_a_restart_gives_everyone_a_whole_period(liveness: Liveness) -> None:
+    liveness.load({A: HostState.ALIVE, B: HostState.LOST}, now=1000)
+    assert states(liveness, 1000 + PERIOD) == {}
+    assert states(liveness, 1000 + PERIOD * 2) == {A: HostState.SUSPECT}
+    assert liveness.heard(B, 1000 + PERIOD * 2) is HostState.ALIVE
+
+
+@pytest.mark.parametrize("state", [HostState.DRAINED, HostState.BANNED])
+def test_what_the_operator_said_is_not_overruled_by_a_sync(liveness: Liveness, state: HostState) -> None:
+    liveness.load({A: state}, now=0)
+    assert liveness.heard(A, 1) is None
+    assert states(liveness, PERIOD * 100) == {}
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from([A, B]), st.floats(0, PERIOD * 5)), max_size=40))
+def test_no_course_of_syncs_and_silences_makes_a_move_that_the_table_forbids(
+    steps: list[tuple[bool, HostId, float]],
+) -> None:
+    liveness, now, heard = Liveness(PERIOD), 0.0, dict[HostId, float]()
+    seen: dict[HostId, HostState] = {}
+    for is_sync, host, passed in steps:
+        now += passed
+        if is_sync:
+            old, new = seen.get(host, HostState.JOINING), liveness.heard(host, now)
+            heard[host] = now
+            if new is not None:
+                assert HOST.allows(old, new)
+                seen[host] = new
+            assert seen[host] is HostState.ALIVE
+        else:
+            for silence in liveness.judge(now):
+                assert seen[silence.host] is silence.old
+                assert HOST.allows(silence.old, silence.new)
+                seen[silence.host] = silence.new
+            for known, moment in heard.items():
+                assert (seen[known] is HostState.LOST) == (now - moment > PERIOD * (3 + GRACE))

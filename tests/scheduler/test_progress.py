@@ -1,0 +1,71 @@
+"""Progress: a copy that moves prolongs its lease, one that does not move lets it run out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bitdew.core.ids import HostId, Uid
+from bitdew.scheduler.progress import ProgressBook
+from bitdew.wire.models import PlacementReport
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=120)
+DATUM, HOST = Uid("d" * 32), HostId("a" * 32)
+
+
+def report(done: int, **says: Any) -> PlacementReport:
+    said = {"uid": DATUM, "root": "0" * 64, "state": "fetching", "generation": 1, "done": done, "size": 1000}
+    return PlacementReport.model_validate(said | says)
+
+
+@pytest.fixture
+def book() -> ProgressBook:
+    return ProgressBook(LEASE)
+
+
+def lease(book: ProgressBook) -> datetime:
+    step = book.of(DATUM, HOST)
+    assert step is not None
+    return step.lease_until
+
+
+def test_the_first_report_begins_a_lease(book: ProgressBook) -> None:
+    assert book.of(DATUM, HOST) is None
+    assert book.note(HOST, report(0), NOW)
+    assert lease(book) == NOW + LEASE
+
+
+def test_bytes_that_arrived_prolong_the_lease(book: ProgressBook) -> None:
+    book.note(HOST, report(1), NOW)
+    assert book.note(HOST, report(2), NOW + timedelta(seconds=100))
+    assert lease(book) == NOW + timedelta(seconds=100) + LEASE
+
+
+def test_repeating_oneself_does_not_prolong_the_lease(book: ProgressBook) -> None:
+    book.note(HOST, report(5), NOW)
+    assert not book.note(HOST, report(5), NOW + timedelta(seconds=100))
+    assert lease(book) == NOW + LEASE
+
+
+def test_throwing_corrupt_pieces_away_is_told_but_is_no_progress(book: ProgressBook) -> None:
+    book.note(HOST, report(5), NOW)
+    assert book.note(HOST, report(5, corrupt=16, from_peers=16), NOW + timedelta(seconds=100))
+    assert lease(book) == NOW + LEASE
+    step = book.of(DATUM, HOST)
+    assert step is not None
+    assert (step.corrupt, step.from_peers) == (16, 16)
+
+
+def test_each_copy_has_its_own_lease_and_may_be_forgotten(book: ProgressBook) -> None:
+    other = HostId("b" * 32)
+    book.note(HOST, report(1), NOW)
+    book.note(other, report(2), NOW)
+    book.forget(DATUM, HOST)
+    book.forget(DATUM, HOST)
+    assert book.of(DATUM, HOST) is None
+    step = book.of(DATUM, other)
+    assert step is not None
+    assert step.done == 2

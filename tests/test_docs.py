@@ -1,0 +1,125 @@
+"""The documentation says what the code does: generated pages are current, links lead somewhere, commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+
+from bitdew.core import requirement
+from bitdew.core.attribute import Attribute
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs/generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = _generator()
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", GENERATE.PAGES)
+def test_generated_page_is_what_the_code_says_today(page: str) -> None:
+    assert (ROOT / "docs/reference" / page).read_text() == GENERATE.page(page), "run: make docs-generate"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
+    links += re.findall(r"(?:src|href)=\"([^\"#:]+)\"", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The lines of a page's blocks that call `bitdew`, as words, without what a pipe or a comment does after them."""
+    found = []
+    for block in re.findall(
+        r"^```(?:text|console|sh|bash)?\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE
+    ):
+        for line in block.splitlines():
+            plain = line.strip().removeprefix("$ ").split(" | ")[0]
+            if plain.startswith("bitdew ") and ":" not in plain.split()[0]:
+                found.append(shlex.split(plain, comments=True)[1:])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_shown_to_readers_exist_with_their_options(page: Path) -> None:
+    from bitdew.cli.main import app
+
+    unknown = []
+    for words in commands_in(page):
+        command: Any = typer.main.get_command(app)
+        rest = list(words)
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command = command.commands[rest.pop(0)]
+        known = {flag for one in command.params for flag in [*one.opts, *one.secondary_opts]} | {"--help"}
+        flags = {word.split("=")[0] for word in rest if word.startswith("-") and not re.fullmatch(r"-\d+", word)}
+        if flags - known or (getattr(command, "commands", None) and rest and not flags):
+            unknown.append(" ".join(words))
+    assert unknown == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_shown_to_readers_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make\s+([a-z-]+)", page.read_text(), flags=re.MULTILINE))
+    assert shown <= targets
+
+
+def test_the_makefile_tells_of_every_target_that_people_type() -> None:
+    text = (ROOT / "Makefile").read_text()
+    told = set(re.findall(r"^#   make ([a-z-]+)", text, flags=re.MULTILINE))
+    assert (
+        {"demo", "test", "lint", "bench", "docs"} <= told <= set(re.findall(r"^([a-z-]+):", text, flags=re.MULTILINE))
+    )
+
+
+def test_the_grammar_of_requirements_is_the_one_that_the_parser_names() -> None:
+    grammar = re.findall(r"^\s+(\w+\s*:= .*)$", requirement.__doc__ or "", flags=re.MULTILINE)
+    assert len(grammar) == 5
+    page = (ROOT / "docs/attributes.md").read_text()
+    assert [line for line in grammar if line not in page] == []
+
+
+def test_every_attribute_key_is_explained() -> None:
+    page = (ROOT / "docs/attributes.md").read_text()
+    assert [key for key in Attribute().to_dict() if not re.search(rf"^{key}\n: ", page, flags=re.MULTILINE)] == []
+
+
+def test_the_examples_of_requirements_can_be_read() -> None:
+    page = (ROOT / "docs/attributes.md").read_text()
+    examples = page.partition("Some examples:")[2].split("```")[1].splitlines()[1:]
+    assert len(examples) == 3
+    assert [str(requirement.Requirement(example)) for example in examples] == examples
+
+
+def test_no_page_fetches_anything_from_elsewhere() -> None:
+    settings = (ROOT / "docs/conf.py").read_text()
+    assert "intersphinx_mapping" not in settings
+    assert "http" not in (ROOT / "docs/pictures/architecture.svg").read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    import bitdew
+
+    assert f"[{bitdew.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

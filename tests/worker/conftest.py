@@ -1,0 +1,425 @@
+"""What the worker's tests share: a small real service with scripted orders, a real repository, and workers to start.
+
+The service speaks the wire's own routes over TLS with real certificates, and its repository is a real swarm. It decides
+nothing: a test writes the orders and looks at what the host says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from bitdew.worker.daemon import Worker
+from bitdew.worker.enrol import identity_folder
+from bitdew.worker.events import Event
+from bitdew.worker.settings import WorkerSettings
+
+from bitdew.core.content import ContentHasher
+from bitdew.core.data import ImageRecord, SignedRecord
+from bitdew.core.errors import error
+from bitdew.core.host import Endpoint
+from bitdew.core.ids import Uid, new_uid
+from bitdew.core.orders import OrderKind
+from bitdew.swarm.credentials import SwarmCredentials
+from bitdew.swarm.metainfo import Metainfo, build_metainfo
+from bitdew.swarm.session import Swarm
+from bitdew.testing.mock_hypervisor import MockHost, MockHypervisor
+from bitdew.trust.authority import Authority
+from bitdew.trust.identity import Identity
+from bitdew.trust.keys import KeyPair, certificate_request, new_key, new_signing_key
+from bitdew.trust.records import sign_record
+from bitdew.trust.roles import Role
+from bitdew.trust.tls import server_context
+from bitdew.trust.tokens import JoinToken
+from bitdew.wire.models import (
+    AnnounceReply,
+    AnnounceRequest,
+    AuthorityReply,
+    EnrolReply,
+    EnrolRequest,
+    LaunchOrder,
+    MachineReport,
+    MetainfoReply,
+    Order,
+    PlacementReport,
+    PlaceOrder,
+    RecordModel,
+    RenewRequest,
+    SyncReply,
+    SyncRequest,
+)
+from bitdew.wire.server import Call, Routes, new_application
+
+LOOPBACK = Endpoint("127.0.0.1", 0)
+HOST_ID = "7" * 32
+
+
+@dataclass(frozen=True)
+class Published:
+    """A datum that the repository seeds."""
+
+    uid: str
+    name: str
+    content: bytes
+    metainfo: Metainfo
+
+    @property
+    def root(self) -> str:
+        return str(self.metainfo.content.root)
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+def metainfo_of(content: bytes) -> Metainfo:
+    hasher = ContentHasher(len(content))
+    hasher.update(content)
+    return build_metainfo(hasher.finish())
+
+
+def bootable(size: int, seed: int = 1) -> bytes:
+    """Bytes that are as good as random, with the signature of a bootable disk."""
+    raw = random.Random(seed).randbytes(size)  # noqa: S311 - nothing secret
+    return raw[:510] + b"\x55\xaa" + raw[512:]
+
+
+class ScriptedService:
+    """Issues the orders that a test writes, and keeps what the host reports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority.open(folder / "ca", now=datetime.now(UTC), name="test grid")
+        self.orders: list[Order] = []
+        self.generation = 0
+        self.period = 5.0
+        self.syncs: list[SyncRequest] = []
+        self.placements: dict[str, PlacementReport] = {}
+        self.machines: dict[str, MachineReport] = {}
+        self.consoles: dict[str, str] = {}
+        self.history: list[tuple[str, str]] = []
+        self.peers: list[Endpoint] = []
+        self.announces = 0
+        self.lose_replies = 0
+        self.ask_full = False
+        self.revoked = False
+        self.validity: timedelta | None = None
+        self.metainfos: dict[str, Metainfo] = {}
+        self.repository: Swarm
+        self.url = ""
+        self._changed = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+        signing = new_signing_key()
+        request = certificate_request(signing, "ada")
+        now = datetime.now(UTC)
+        issued = self.authority.sign_signing(request, subject_id="5" * 32, name="ada", now=now)
+        self.signing = KeyPair(issued.pem, signing)
+
+    # Life
+
+    async def up(self) -> None:
+        routes, app = Routes(), new_application(self._guard)
+        worker = {Role.WORKER}
+        routes.add("POST", "/v1/sync", self._sync, body=SyncRequest, roles=worker)
+        routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
+        routes.add("GET", "/v1/metainfo/{root}", self._metainfo, roles=worker)
+        routes.add("POST", "/v1/identity/renew", self._renew, body=RenewRequest, roles=worker)
+        routes.add("GET", "/v1/ca", self._ca, roles=None)
+        routes.add("POST", "/v1/enrol", self._enrol, body=EnrolRequest, roles=None)
+        routes.install(app)
+        pair = await asyncio.to_thread(self.authority.service_pair, [], now=datetime.now(UTC))
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05)
+        await self._runner.setup()
+        context = await asyncio.to_thread(server_context, pair, self.authority.certificate)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=context)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        self.url = f"https://127.0.0.1:{self._port}"
+
+    async def down(self) -> None:
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    # Data and orders
+
+    def swarm_credentials(self, name: str = "repository") -> SwarmCredentials:
+        key = new_key()
+        request = certificate_request(key, name)
+        issued = self.authority.sign_swarm(request, subject_id="1" * 32, name=name, now=datetime.now(UTC))
+        return SwarmCredentials(self.authority.certificate, issued.pem, key)
+
+    async def publish(self, content: bytes, name: str = "disk") -> Published:
+        metainfo = metainfo_of(content)
+        published = Published(new_uid(), name, content, metainfo)
+        path = self.folder / published.root
+        if published.root not in self.metainfos:
+            path.write_bytes(content)
+            self.metainfos[published.root] = metainfo
+            await self.repository.add(metainfo, path, complete=True)
+        return published
+
+    def order(
+        self, kind: str, subject: str, *, place: Any = None, launch: Any = None, generation: int | None = None
+    ) -> Order:
+        self.generation = max(self.generation + 1, generation or 0)
+        made = Order(
+            uid=new_uid(),
+            generation=self.generation if generation is None else generation,
+            kind=OrderKind(kind),
+            subject=subject,
+            cause="the test says so",
+            place=place,
+            launch=launch,
+        )
+        self.orders.append(made)
+        self._stir()
+        return made
+
+    def place(self, data: Published, peers: list[Endpoint] = [], generation: int | None = None) -> Order:  # noqa: B006
+        wish = PlaceOrder(
+            name=data.name,
+            root=data.root,
+            size=data.size,
+            info_hash=data.metainfo.info_hash,
+            repository=str(self.repository.endpoint),
+            peers=[str(peer) for peer in peers],
+        )
+        return self.order("place", data.uid, place=wish, generation=generation)
+
+    def drop(self, data: Published) -> Order:
+        return self.order("drop", data.uid)
+
+    def record(self, data: Published, **changes: Any) -> SignedRecord:
+        now = datetime.now(UTC)
+        made = ImageRecord(
+            uid=Uid(data.uid),
+            name=data.name,
+            root=data.metainfo.content.root,
+            info_hash=data.metainfo.info_hash,
+            size=data.size,
+            format="raw",
+            os="Debian 12",
+            arch="x86_64",
+            version="1",
+            publisher="ada",
+            issued=now,
+            expires=now + timedelta(days=1),
+        )
+        return sign_record(replace(made, **changes), self.signing)
+
+    def launch(self, data: Published, signed: SignedRecord | None = None, memory: int = 2**26) -> str:
+        wish = LaunchOrder(
+            data=data.uid,
+            root=data.root,
+            record=RecordModel.of(signed or self.record(data)),
+            memory=memory,
+            cpus=1,
+        )
+        uid = new_uid()
+        self.order("launch", uid, launch=wish)
+        return uid
+
+    # What the host says
+
+    async def until(self, met: Callable[[], Any], seconds: float = 15.0) -> float:
+        """Seconds until `met`; looked at after each sync."""
+        began = time.monotonic()
+        async with asyncio.timeout(seconds):
+            while not met():
+                await self._changed.wait()
+        return time.monotonic() - began
+
+    def state(self, uid: str) -> str:
+        report = self.placements.get(uid)
+        return str(report.state) if report else ""
+
+    def machine(self, uid: str) -> str:
+        report = self.machines.get(uid)
+        return str(report.state) if report else ""
+
+    async def until_state(self, uid: str, *states: str, seconds: float = 15.0) -> float:
+        return await self.until(lambda: self.state(uid) in states or self.machine(uid) in states, seconds)
+
+    def _stir(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # Routes
+
+    async def _guard(self, subject: object) -> None:
+        if self.revoked:
+            raise error("certificate.revoked", "The certificate was revoked")
+
+    async def _sync(self, call: Call[SyncRequest]) -> SyncReply:
+        asked = call.body
+        self.syncs.append(asked)
+        for placement in asked.placements:
+            self.placements[placement.uid] = placement
+            self.history.append((placement.uid, str(placement.state)))
+        for machine in asked.machines:
+            self.machines[machine.uid] = machine
+            self.history.append((machine.uid, str(machine.state)))
+            if machine.console is not None:
+                known = self.consoles.get(machine.uid, "")
+                assert machine.console.offset <= len(known)
+                self.consoles[machine.uid] = known[: machine.console.offset] + machine.console.text
+        self._stir()
+        until = time.monotonic() + asked.wait
+        while not (orders := [o for o in self.orders if o.generation > asked.generation]):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        if self.lose_replies > 0 and orders:
+            self.lose_replies -= 1
+            assert call.request.transport is not None
+            call.request.transport.abort()
+        full, self.ask_full = self.ask_full, False
+        top = max([asked.generation, *(o.generation for o in orders)])
+        return SyncReply(generation=top, orders=orders, full=full, period=self.period)
+
+    async def _announce(self, call: Call[AnnounceRequest]) -> AnnounceReply:
+        self.announces += 1
+        return AnnounceReply(peers=[str(peer) for peer in self.peers])
+
+    async def _metainfo(self, call: Call[Any]) -> MetainfoReply:
+        return MetainfoReply(metainfo=self.metainfos[call.path["root"]].encoded)
+
+    async def _ca(self, call: Call[Any]) -> AuthorityReply:
+        return AuthorityReply(certificate=self.authority.certificate)
+
+    async def _enrol(self, call: Call[EnrolRequest]) -> EnrolReply:
+        asked = call.body
+        return self.grant(asked.name, asked.identity_csr, asked.swarm_csr or "")
+
+    async def _renew(self, call: Call[RenewRequest]) -> EnrolReply:
+        asked = call.body
+        return self.grant(call.caller.name, asked.identity_csr, asked.swarm_csr or "")
+
+    def grant(self, name: str, identity: str, swarm: str, now: datetime | None = None) -> EnrolReply:
+        now = now or datetime.now(UTC)
+        granted = self.authority.sign_identity(identity, role=Role.WORKER, subject_id=HOST_ID, name=name, now=now)
+        peer = self.authority.sign_swarm(swarm, subject_id=HOST_ID, name=name, now=now)
+        return EnrolReply(
+            subject_id=HOST_ID,
+            name=name,
+            role="worker",
+            ca=self.authority.certificate,
+            identity=granted.pem,
+            swarm=peer.pem,
+        )
+
+    def token(self) -> str:
+        return str(JoinToken.mint(self.authority.fingerprint))
+
+    def identity(self, home: Path, name: str = "pc-7", now: datetime | None = None) -> Identity:
+        """The identity of the worker in `home`, made without the wire if there is none."""
+        folder = identity_folder(home)
+        if not folder.exists():
+            asked = folder.prepare(Role.WORKER)
+            granted = self.grant(name, asked.identity, asked.swarm or "", now)
+            folder.store(url=self.url, ca=granted.ca, identity=granted.identity, swarm=granted.swarm)
+        return folder.load()
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[ScriptedService]:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    made = await asyncio.to_thread(ScriptedService, folder)
+    made.repository = await Swarm.start(LOOPBACK, made.swarm_credentials())
+    await made.up()
+    yield made
+    await made.down()
+    await made.repository.close()
+
+
+@dataclass
+class Started:
+    """A worker that runs, and what happened to it."""
+
+    worker: Worker
+    task: asyncio.Task[None]
+    events: list[Event] = field(default_factory=list)
+
+    async def crash(self) -> None:
+        """End it as a kill would, as far as one process can play that: no step of the orderly end is taken."""
+        worker = self.worker
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        worker._ending.pop_all()
+        await worker.swarm.close()
+        await worker._link.close()
+        await worker._journal.close()
+        worker._lock.release()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def mock_host() -> MockHost:
+    return MockHost()
+
+
+StartWorker = Callable[..., Any]
+
+
+@pytest.fixture
+def start_worker(service: ScriptedService, home: Path, mock_host: MockHost) -> StartWorker:
+    """Starts a worker in `home`; leaving the context ends it in an orderly way, unless it crashed."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Started]:
+        clock, hypervisor = changes.pop("clock", None), changes.pop("hypervisor", None)
+        driver = hypervisor or MockHypervisor(host=mock_host)
+        identity = changes.pop("identity", None) or await asyncio.to_thread(service.identity, home)
+        settings = WorkerSettings(**{"home": home, "name": "pc-7", "listen": "127.0.0.1:0", "cpus": 2, **changes})
+        events: list[Event] = []
+        try:
+            made = Worker(settings, identity, clock=clock, hypervisors=[driver], on_event=events.append)
+            async with made as worker:
+                started = Started(worker, asyncio.create_task(worker.run()), events)
+                try:
+                    yield started
+                finally:
+                    worker.stop()
+                    await asyncio.gather(started.task, return_exceptions=True)
+        finally:
+            await driver.close()
+
+    return start
+
+
+@pytest.fixture
+def disk_bytes() -> Callable[..., bytes]:
+    return bootable
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits for a condition that no event announces."""
+
+    async def wait(met: Callable[[], Any], seconds: float = 10.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not met():
+                await asyncio.sleep(0.01)
+
+    return wait

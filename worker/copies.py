@@ -1,0 +1,128 @@
+"""The copies of this host, one for each content: who wants it, who uses it, and the file behind it.
+
+Owns sharing: two data with the same bytes are one file and one transfer, and a file that a machine boots from is not
+removed. How one copy is fetched stands in `fetching`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bitdew.core.states import PlacementState
+
+from .fetching import Copy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bitdew.wire.models import PlaceOrder
+
+    from .fetching import Surroundings
+    from .journal import HeldCopy
+
+
+class Copies:
+    """All copies of the host."""
+
+    def __init__(self, around: Surroundings, held: dict[str, HeldCopy]) -> None:
+        """`held` is what the journal knows of files that were verified before."""
+        self._around = around
+        self._held = held
+        self._copies: dict[str, Copy] = {}
+        self._users: dict[str, set[str]] = {}
+        self._removing: set[str] = set()
+        self._lock = asyncio.Lock()  # adding and removing: a copy must not be wanted while it is being removed
+        self._moved = asyncio.Event()
+
+    async def want(self, uid: str, order: PlaceOrder, tasks: asyncio.TaskGroup) -> Copy:
+        """Have the content of `order` fetched, verified and kept for the datum `uid`. Repeating it adds peers."""
+        async with self._lock:
+            copy = self._copies.get(order.root)
+            if copy is None:
+                copy = self._copies[order.root] = Copy(self._around, order)
+            copy.wanted.add(uid)
+            copy.learn(order)
+            copy.carry_on(tasks, self._held.pop(order.root, None), first=uid)
+            return copy
+
+    async def release(self, uid: str, root: str) -> None:
+        """The datum `uid` needs `root` no more; if nothing else does, its files are removed.
+
+        As long as a machine uses them they stay, and this waits.
+
+        Raises:
+            HostError: `storage.failed`, `swarm.failed`.
+        """
+        while True:
+            async with self._lock:
+                copy = self._copies.get(root)
+                others = copy is not None and copy.wanted - {uid}
+                if others or not self._users.get(root):
+                    if copy is not None:
+                        copy.wanted.discard(uid)
+                    if not others:
+                        await self._remove(root, copy)
+                    return
+                moved = self._moved
+            await moved.wait()
+
+    async def _remove(self, root: str, copy: Copy | None) -> None:
+        self._removing.add(root)
+        try:
+            if copy is not None:
+                await copy.end()
+                del self._copies[root]
+            self._held.pop(root, None)
+            await self._around.journal.forget_copy(root)
+            await asyncio.to_thread(self._around.storage.remove, root)
+        finally:
+            self._removing.discard(root)
+
+    async def looks_whole(self, root: str) -> bool:
+        """Whether the file of `root` was verified before, and looks as it did then.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        known = self._held.get(root)
+        return known is not None and await asyncio.to_thread(self._around.storage.look, root) == known
+
+    def borrow(self, root: str, machine: str) -> Path | None:
+        """The verified file of `root`, which stays until `machine` gives it back; None if there is none now."""
+        copy = self._copies.get(root)
+        if copy is None or copy.state is not PlacementState.HELD or root in self._removing:
+            return None
+        self.keep(root, machine)
+        return self._around.storage.path(root)
+
+    def keep(self, root: str, machine: str) -> None:
+        """Keep the files of `root` for a machine that has them already: it ran on while the worker was away."""
+        self._users.setdefault(root, set()).add(machine)
+
+    def give_back(self, root: str, machine: str) -> None:
+        """`machine` uses `root` no more."""
+        self._users.get(root, set()).discard(machine)
+        self.stir()
+
+    def path(self, root: str) -> Path:
+        """Where the bytes of `root` are or will be."""
+        return self._around.storage.path(root)
+
+    def size_of(self, root: str) -> int:
+        """Bytes of the copy of `root`; 0 if there is none."""
+        copy = self._copies.get(root)
+        return copy.size if copy else 0
+
+    def stir(self) -> None:
+        """Wake whoever waits for a copy to be held or given back."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def next_move(self) -> None:
+        """Return when a copy was held, or given back, or changed otherwise."""
+        await self._moved.wait()
+
+    async def checkpoint(self) -> None:
+        """Make what was fetched so far durable, in every copy that is on its way. Failures cost time only."""
+        await asyncio.gather(*(copy.checkpoint() for copy in self._copies.values()))

@@ -1,0 +1,58 @@
+"""Joining a service with this host: the identity and what is lent, under one home.
+
+Owns when a host that has joined already is left as it is. The handshake itself is shared with users' profiles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from bitdew.client.enrolment import enrol
+from bitdew.core.errors import error
+from bitdew.trust.identity import Identity, IdentityFolder
+from bitdew.trust.roles import Role
+from bitdew.trust.tokens import JoinToken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .settings import WorkerSettings
+
+IDENTITY: Final = "identity"
+
+
+def identity_folder(home: Path) -> IdentityFolder:
+    """Where the worker of `home` keeps its keys and certificates."""
+    return IdentityFolder(home / IDENTITY)
+
+
+async def join(url: str, token: str, settings: WorkerSettings) -> Identity:
+    """Make this host a worker of the service at `url`, and keep `settings` for its starts.
+
+    It can be repeated: keys are kept before they are certified, and a home that has joined this service already keeps
+    its identity, without the token being used up.
+
+    Raises:
+        UserError: `token.*`; `certificate.role`, if the token is for another role; `profile.taken`, if the home
+            belongs to another service; `input.invalid`.
+        ServiceError: `service.unreachable`.
+        HostError: `storage.failed`, `storage.full`.
+    """
+    folder = identity_folder(settings.home)
+    parsed = JoinToken.parse(token)
+    known = await asyncio.to_thread(_known, settings.home, folder)
+    if known is not None and known.fingerprint != parsed.fingerprint:
+        raise error("profile.taken", f"{settings.home} belongs to another service", why=f"it joined {known.url}")
+    identity = known or await enrol(url, parsed, settings.name, folder, {Role.WORKER})
+    await asyncio.to_thread(settings.save)
+    return identity
+
+
+def _known(home: Path, folder: IdentityFolder) -> Identity | None:
+    """The identity that is there already. A new home is closed to everyone but its owner."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as cause:
+        raise error("storage.failed", f"{home} can't be made", why=str(cause.strerror), path=str(home)) from cause
+    return folder.load() if folder.exists() else None
