@@ -47,6 +47,7 @@ from bitdew.scheduler.sync import Sync
 from bitdew.scheduler.views import Views
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.session import Swarm
+from bitdew.swarm.settings import SwarmLimits
 from bitdew.trust.authority import Authority
 from bitdew.trust.identity import Identity, IdentityFolder
 from bitdew.trust.keys import certificate_request, new_key
@@ -60,6 +61,10 @@ log = structlog.get_logger(__name__)
 DEFAULT_PORT: Final = 8440
 RENEW_SECONDS: Final = 24 * 3600.0
 """How often the repository takes a fresh swarm certificate; they last 30 days."""
+REPOSITORY_SLOTS: Final = 2
+"""Hosts that the repository sends to at a time. Measured with four hosts, 64 MB, on loopback: it then sends 1.5 to 1.6
+times the disk instead of 2.2 to 2.3, and behind an uplink of 20 MB/s the last host holds it in 0.75 of the time. With
+one slot, one run of two took six times as long."""
 WEB_SECONDS: Final = 1.0
 """How long requests under way may take to end when the service stops."""
 GOODBYE_SECONDS: Final = 0.5
@@ -75,6 +80,7 @@ class ServiceSettings:
         host: The address that HTTP listens at.
         port: Its TCP port; 0 takes any that is free.
         swarm: Where the repository's swarm listens; port 0 takes any that is free.
+        upload: Bytes per second that the repository sends at most; 0 is unlimited.
         name: What the service is called.
         period: Seconds: the longest silence of a living host.
         addresses: Further names and addresses to put into the service's certificate.
@@ -86,6 +92,7 @@ class ServiceSettings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     swarm: Endpoint = field(default_factory=lambda: Endpoint("127.0.0.1", 0))
+    upload: int = 0
     name: str = "bitdew"
     period: float = 20.0
     addresses: Sequence[str] = ()
@@ -146,7 +153,8 @@ class Service:
         exits.push_async_callback(self.database.close)
         await self.database.migrate()
 
-        self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials())
+        limits = SwarmLimits(upload=settings.upload, slots=REPOSITORY_SLOTS)
+        self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials(), limits)
         exits.push_async_callback(self.swarm.close)
 
         self._build()
@@ -163,6 +171,7 @@ class Service:
         self._loops = [
             asyncio.create_task(self.engine.run(), name="plan"),
             asyncio.create_task(self.engine.watch_liveness(settings.period), name="liveness"),
+            asyncio.create_task(self.disks.check_suspects(), name="suspects"),
             asyncio.create_task(self._renew(), name="renewal"),
         ]
         exits.push_async_callback(_end, self._loops)

@@ -11,6 +11,7 @@ from bitdew.core.content import Content
 from bitdew.core.data import Data, ImageRecord
 from bitdew.core.errors import error
 from bitdew.core.ids import ContentRoot, Uid, checked_name
+from bitdew.tasks import to_the_end
 from bitdew.swarm.metainfo import build_metainfo
 from bitdew.trust.records import read_record
 from bitdew.trust.roles import Role, Subject
@@ -28,7 +29,8 @@ class Disks:
         self.repository = repository
         self._ca = ca
         self._clock = clock
-        self._checking: set[ContentRoot] = set()
+        self._suspected: dict[ContentRoot, None] = {}
+        self._suspicion = asyncio.Event()
         # Held while a file and what is stored about it change together: the same bytes may come and go at once.
         self._changing = asyncio.Lock()
         self.changed: Callable[[Uid], None] = lambda _uid: None
@@ -108,19 +110,28 @@ class Disks:
                 await self.repository.delete(disk.data.root)
         self.changed(disk.data.uid)
 
-    async def suspect(self, root: ContentRoot) -> None:
-        """A host got a corrupt piece: read the repository's own copy, and stop seeding it if it is bad."""
-        if root in self._checking:
+    def suspect(self, root: ContentRoot) -> None:
+        """A host got a corrupt piece: the repository's own copy is to be read, soon and once."""
+        self._suspected[root] = None
+        self._suspicion.set()
+
+    async def check_suspects(self) -> None:
+        """Read each suspected copy, and stop seeding it if it is bad, until cancelled. Reading 20 GB takes minutes."""
+        while True:
+            await self._suspicion.wait()
+            self._suspicion.clear()
+            while self._suspected:
+                root = next(iter(self._suspected))
+                await to_the_end(self._check(root))
+                del self._suspected[root]
+
+    async def _check(self, root: ContentRoot) -> None:
+        if not await self.store.of_root(root) or await self.repository.is_whole(root):
             return
-        self._checking.add(root)
-        try:
-            if not await self.repository.is_whole(root):
-                async with self._changing:
-                    if not await self.repository.is_whole(root):  # it may have been mended while it was read
-                        await self.repository.withdraw(root)
-                        await self._mark(root, damaged=True)
-        finally:
-            self._checking.discard(root)
+        async with self._changing:
+            if not await self.repository.is_whole(root):  # it may have been mended while it was read
+                await self.repository.withdraw(root)
+                await self._mark(root, damaged=True)
 
     async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
         for uid in await self.store.mark_damaged(root, damaged=damaged):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -75,14 +75,12 @@ class Engine:
         while True:
             self._collect_due()
             if self._dirty or self._all_dirty:
-                dirty = set(self._dirty)
                 try:
                     await to_the_end(self.step())
                 except Exception:
-                    # A defect in planning one thing must not end the planning of all others: say so, and look again.
-                    log.exception("planning failed", data=sorted(dirty))
+                    log.exception("the facts can't be read")
                     await self._clock.sleep(DEFECT_PAUSE)
-                    self.look_at(*dirty)
+                    self.look_at_all()
             else:
                 await wait_at_most(self._clock, self._nap(), self._work.wait())
 
@@ -106,16 +104,38 @@ class Engine:
             dirty, self._dirty = self._dirty, set()
             self._work.clear()
             if everything:
-                dirty |= {disk.data.uid for disk in await self._data.living()}
-            if not dirty:
-                return
-            snapshot = await self.snapshot(dirty)
-            now = self._clock.now()
-            planned = plan(snapshot, now)
-            for uid in dirty:
-                self._wakes.pop(uid, None)
-            self._wakes.update({wake.uid: wake.at for wake in planned.wakes})
-            await self._commit(planned, now)
+                dirty |= await self._all_data()
+            try:
+                await self._plan(dirty)
+            except Exception:
+                log.exception("planning failed", data=sorted(dirty))
+                await self._plan_each(dirty)
+
+    async def _all_data(self) -> set[Uid]:
+        """The data that are alive, and the removed ones of which there is still something on a host."""
+        machines = await self._store.machines(unfinished=True)
+        living = {disk.data.uid for disk in await self._data.living()}
+        return living | await self._store.placed() | {machine.data for machine in machines}
+
+    async def _plan(self, dirty: set[Uid]) -> None:
+        if not dirty:
+            return
+        snapshot = await self.snapshot(dirty)
+        now = self._clock.now()
+        planned = plan(snapshot, now)
+        for uid in dirty:
+            self._wakes.pop(uid, None)
+        self._wakes.update({wake.uid: wake.at for wake in planned.wakes})
+        await self._commit(planned, now)
+
+    async def _plan_each(self, dirty: set[Uid]) -> None:
+        """A defect in planning one datum must not end the planning of the others: it alone is set aside for a while."""
+        for uid in sorted(dirty):
+            try:
+                await self._plan({uid})
+            except Exception as fault:  # noqa: BLE001
+                log.error("a datum can't be planned", data=uid, why=repr(fault))  # noqa: TRY400
+                self._wakes[uid] = self._clock.now() + timedelta(seconds=DEFECT_PAUSE)
 
     async def snapshot(self, dirty: Collection[Uid]) -> Snapshot:
         """The facts about these data and about all hosts."""

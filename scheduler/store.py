@@ -81,6 +81,12 @@ class SchedulerStore:
             rows = await session.scalars(select(PlacementRow).where(PlacementRow.host == host))
             return {Uid(row.data): _placement(row) for row in rows}
 
+    async def placed(self) -> set[Uid]:
+        """The data of which some host has or should have a copy, removed ones included."""
+        query = select(PlacementRow.data).where(PlacementRow.state != PlacementState.GONE).distinct()
+        async with self._database.read() as session:
+            return {Uid(uid) for uid in await session.scalars(query)}
+
     async def committed(self) -> dict[HostId, int]:
         """Bytes of quota that copies take or were promised, by host."""
         query = (
@@ -104,12 +110,15 @@ class SchedulerStore:
 
     # Orders -------------------------------------------------------------------------------------------------------
 
-    async def open_orders(self, host: HostId) -> list[OrderRecord]:
-        """The orders that a host has not been seen to carry out, oldest first."""
+    async def open_orders(self, host: HostId, after: int = 0) -> list[OrderRecord]:
+        """The orders that a host has not been seen to carry out, oldest first; those above generation `after` before all.
+
+        So that a host that has a whole reply's worth of orders to carry out still hears of the next ones.
+        """
         query = (
             select(OrderRow)
             .where(OrderRow.host == host, OrderRow.closed.is_(None))
-            .order_by(OrderRow.generation)
+            .order_by(OrderRow.generation <= after, OrderRow.generation)
             .limit(limits.ORDERS)
         )
         async with self._database.read() as session:
@@ -276,12 +285,17 @@ async def _append_console(session: AsyncSession, uid: Uid, chunk: ConsoleChunk) 
     row = await session.get(MachineRow, uid)
     if row is None:
         return
-    fresh = chunk.text[max(0, row.console_end - chunk.offset) :]  # a repeated report adds nothing twice
-    if chunk.offset > row.console_end:
-        row.console += f"\n[{chunk.offset - row.console_end} characters are missing]\n"
+    missing = chunk.offset - row.console_end
+    fresh = _gap(missing) + chunk.text if missing > 0 else chunk.text[-missing:]  # what was said before is not repeated
     if fresh:
         row.console = (row.console + fresh)[-limits.CONSOLE :]
-        row.console_end = max(row.console_end, chunk.offset) + len(fresh)
+        row.console_end = chunk.offset + len(chunk.text)
+
+
+def _gap(missing: int) -> str:
+    """A note in place of what is missing, as long as that: offsets count characters of the console."""
+    note, width = f"\n[{missing} characters are missing]\n", min(missing, limits.CONSOLE)
+    return note.ljust(width) if len(note) <= width else "?" * width
 
 
 def _host(row: HostRow) -> HostRecord:

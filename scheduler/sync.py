@@ -6,7 +6,7 @@ level-triggered: a reply that is lost is asked for again, and an order that is s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -55,7 +55,7 @@ class Sync:
         progress: ProgressBook,
         changes: Changes,
         clock: Clock,
-        suspect: Callable[[ContentRoot], Awaitable[None]],
+        suspect: Callable[[ContentRoot], None],
         period: float,
     ) -> None:
         self._data = data
@@ -83,15 +83,14 @@ class Sync:
             ask_all = not request.full and not self._hosts.is_known_boot(host, request.boot)
             suspects = await self._take_in(host, request)
         for root in suspects:
-            await self._suspect(root)
+            self._suspect(root)
         if self._hosts.waiting(host) <= request.generation and not request.full and not ask_all:
             seen = self._changes.version(host)
             if self._hosts.waiting(host) <= request.generation:
                 await self._changes.wait(host, seen, min(request.wait, self._period))
-        orders: list[Order] = []
-        if self._hosts.waiting(host) > request.generation or request.full or ask_all:
-            orders = await self._orders(host, repository)
-        generation = max([request.generation, *(order.generation for order in orders)])
+        orders, generation = list[Order](), request.generation
+        if self._hosts.waiting(host) > generation or request.full or ask_all:
+            orders, generation = await self._orders(host, generation, repository)
         return SyncReply(generation=generation, orders=orders, full=ask_all, period=self._period)
 
     async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:
@@ -206,8 +205,10 @@ class Sync:
 
     # What goes out ------------------------------------------------------------------------------------------------
 
-    async def _orders(self, host: HostId, repository: Endpoint) -> list[Order]:
-        open_orders = await self._store.open_orders(host)
+    async def _orders(self, host: HostId, after: int, repository: Endpoint) -> tuple[list[Order], int]:
+        """The open orders, those above generation `after` first, and the generation that a host with them is at."""
+        newest = self._hosts.waiting(host)
+        open_orders = await self._store.open_orders(host, after)
         about = {o.subject for o in open_orders if o.kind in {OrderKind.PLACE, OrderKind.DROP}}
         launched = {o.subject for o in open_orders if o.kind is OrderKind.LAUNCH}
         machines = {m.uid: m for m in await self._store.machines(uids=launched)} if launched else {}
@@ -219,7 +220,10 @@ class Sync:
                 orders.append(await self._wire(order, host, repository, disks, machines, placements))
             except (KeyError, BitDewError):
                 log.exception("an order can't be sent", order=order.uid, kind=order.kind)
-        return orders
+        all_told = len(open_orders) < limits.ORDERS or open_orders[-1].generation <= after
+        # Also past orders that were closed before they were sent: a host below them would be answered at once for ever.
+        reached = [newest] if all_told else []
+        return orders, max([after, *reached, *(order.generation for order in open_orders)])
 
     async def _wire(
         self,

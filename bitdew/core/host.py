@@ -29,11 +29,10 @@ class Endpoint:
         """
         match = _ENDPOINT.fullmatch(text)
         try:
-            address = ipaddress.IPv6Address(match[1]) if match and match[1] else None
-            address = ipaddress.IPv4Address(match[2]) if match and match[2] else address
+            address = ipaddress.ip_address(match[1] or match[2]) if match else None
         except ValueError:
             address = None
-        if match is None or address is None or int(match[3]) > 65535:
+        if not match or not address or (address.version == 6) != bool(match[1]) or int(match[3]) > 65535:
             raise error(
                 "input.invalid", f"{text[:80]!r} is not an address with a port", do="Write it like 10.0.0.7:6881."
             )

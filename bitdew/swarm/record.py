@@ -71,7 +71,7 @@ class TransferRecord:
     @property
     def busy(self) -> bool:
         """Whether anything may change by itself: pieces are missing, or peers are there."""
-        return self.fetching or (self._stopped_by is None and self._seen.peers > 0)
+        return self.fetching or (self._stopped_by is None and bool(self._seen.peers or self._connected))
 
     @property
     def gone(self) -> bool:

@@ -290,6 +290,8 @@ class Swarm:
                 transfer = self._transfers.get(event.info_hash)
                 if transfer is not None:
                     transfer.take(event)
+                    if isinstance(event, alerts.PeerCame | alerts.PeerWent):
+                        self._beat_soon()  # a seed hears of nothing else: what it gave is to be counted
             case alerts.Listening():
                 self._listening.append(event.endpoint)
             case alerts.NotListening():

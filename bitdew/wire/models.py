@@ -211,7 +211,7 @@ class DiskRequest(Model):
 
     upload: UidText
     record: RecordModel
-    attribute: dict[str, Any] = Field(default_factory=dict, max_length=32)
+    attribute: dict[Annotated[str, Field(max_length=64)], Any] = Field(default_factory=dict, max_length=32)
 
 
 class DiskView(Model):
@@ -379,7 +379,7 @@ class PlacementReport(Model):
     """The generation of the last order that the host applied to this datum."""
     done: Size = 0
     size: Size = 0
-    seconds: Annotated[float, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=2**53)] | None = None
     from_repository: Count = 0
     from_peers: Count = 0
     corrupt: Count = 0

@@ -20,7 +20,7 @@ from bitdew.core.attribute import Attribute
 from bitdew.core.content import Content, ContentHasher
 from bitdew.core.data import ImageRecord
 from bitdew.core.errors import BitDewError
-from bitdew.core.ids import new_uid
+from bitdew.core.ids import ContentRoot, new_uid
 from bitdew.swarm.metainfo import build_metainfo
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import Identity, IdentityFolder
@@ -355,14 +355,23 @@ async def test_a_damaged_datum_is_mended_by_adding_the_same_bytes_again(grid: Gr
     assert await grid.service.disks.repository.is_whole(again.root)
 
 
+async def suspected(grid: Grid, root: str) -> None:
+    """Let the repository look at its own copy, until it has."""
+    grid.service.disks.suspect(ContentRoot(root))
+    async with asyncio.timeout(10):
+        while grid.service.disks._suspected:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_suspected_copy_that_is_good_stays_and_a_bad_one_is_withdrawn(grid: Grid, image: Path) -> None:
     added = await grid.client.add_disk(image, "disk")
-    await grid.service.disks.suspect(added.root)
+    await suspected(grid, added.root)
     assert not (await grid.client.disk("disk")).damaged
+    await suspected(grid, "0" * 64)  # a content that nobody added
     path = grid.folder / "service" / "repository" / "files" / added.root
     with path.open("r+b") as file:
         file.write(b"rotten")
-    await grid.service.disks.suspect(added.root)
+    await suspected(grid, added.root)
     assert (await grid.client.disk("disk")).damaged
     assert added.info_hash not in grid.service.swarm.transfers
     assert path.exists()

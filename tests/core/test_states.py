@@ -82,9 +82,9 @@ def test_what_is_intended_is_on_its_way_and_not_there() -> None:
 
 
 def test_an_illegal_move_is_refused_with_its_history_and_what_could_be_next() -> None:
-    M = MachineState
+    past = [MachineState.REQUESTED, MachineState.RUNNING]
     with pytest.raises(ServiceError) as refused:
-        MACHINE.check(M.STOPPING, M.RUNNING, of="vm-7", history=[M.REQUESTED, M.RUNNING])
+        MACHINE.check(MachineState.STOPPING, MachineState.RUNNING, of="vm-7", history=past)
     assert refused.value.key == "move.illegal"
     assert refused.value.message == "A machine vm-7 can't go from stopping to running"
     assert refused.value.why == "it came by requested → running → stopping; next could be failed, stopped"

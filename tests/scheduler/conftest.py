@@ -36,6 +36,8 @@ class ScriptedHost:
         boot: This start of its worker.
         generation: The highest generation that it persisted.
         reports: What it has, by datum: what a full inventory shows.
+        machines: What it runs.
+        inbox: The orders that came and were not looked at yet.
     """
 
     def __init__(self, line: Transport, uid: str, name: str, **lends: Any) -> None:
@@ -46,6 +48,7 @@ class ScriptedHost:
         self.generation = 0
         self.reports: dict[str, m.PlacementReport] = {}
         self.machines: dict[str, m.MachineReport] = {}
+        self.inbox: dict[str, m.Order] = {}
         self.about = {
             "name": name,
             "swarm": "127.0.0.1:9",
@@ -62,6 +65,7 @@ class ScriptedHost:
         said: dict[str, Any] = {"boot": self.boot, "generation": self.generation, "wait": wait} | says
         request = m.SyncRequest.model_validate(said)
         reply = await self.line.call("POST", "/v1/sync", m.SyncReply, body=request, seconds=seconds)
+        self.inbox |= {order.uid: order for order in reply.orders if order.generation > self.generation}
         self.generation = max(self.generation, reply.generation)
         return reply
 
@@ -91,18 +95,21 @@ class ScriptedHost:
         return await self.sync(placements=list(reports))
 
     async def orders(self, kind: OrderKind, count: int = 1) -> list[m.Order]:
-        """Sync until there are `count` orders of `kind`."""
+        """The next `count` orders of `kind`; syncs until they are there."""
         async with asyncio.timeout(10):
-            while True:
-                reply = await self.sync(wait=0.1)
-                found = [order for order in reply.orders if order.kind is kind]
-                if len(found) >= count:
-                    return found
-                if found:
-                    self.generation = 0  # look again at what came so far, and at what else comes
+            while len(found := [order for order in self.inbox.values() if order.kind is kind]) < count:
+                await self.sync(wait=0.1)
+        for order in found[:count]:
+            del self.inbox[order.uid]
+        return found[:count]
+
+    async def idle(self) -> bool:
+        """Whether no order came that was not looked at."""
+        await self.sync()
+        return not self.inbox
 
     async def order(self, kind: OrderKind) -> m.Order:
-        """Sync until there is an order of `kind`."""
+        """The next order of `kind`."""
         return (await self.orders(kind))[0]
 
     async def take(self) -> m.Order:
@@ -127,7 +134,7 @@ class ScriptedHost:
     def forget_everything(self) -> None:
         """Start again without any memory."""
         self.boot, self.generation = new_uid(), 0
-        self.reports, self.machines = {}, {}
+        self.reports, self.machines, self.inbox = {}, {}, {}
 
 
 MakeHost = Callable[..., Awaitable[ScriptedHost]]

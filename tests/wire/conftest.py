@@ -107,7 +107,12 @@ class Wire:
         return f"https://127.0.0.1:{speak.sockets[0].getsockname()[1]}"
 
     async def line(
-        self, url: str, role: Role | None = Role.USER, *, context: ssl.SSLContext | None = None, age: timedelta = timedelta()
+        self,
+        url: str,
+        role: Role | None = Role.USER,
+        *,
+        context: ssl.SSLContext | None = None,
+        age: timedelta = timedelta(),
     ) -> Transport:
         """A transport to `url` as somebody of `role`."""
         context = context or await asyncio.to_thread(self.parties.client, role, age)
