@@ -48,9 +48,10 @@ from bitdew.scheduler.views import Views
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
+from bitdew.tasks import to_the_end
 from bitdew.trust.authority import Authority
 from bitdew.trust.identity import Identity, IdentityFolder
-from bitdew.trust.keys import certificate_request, new_key
+from bitdew.trust.keys import certificate_request, needs_renewal, new_key
 from bitdew.trust.roles import Role
 from bitdew.trust.tls import server_context
 from bitdew.wire.models import EnrolRequest
@@ -137,8 +138,8 @@ class Service:
     async def _open(self, exits: contextlib.AsyncExitStack) -> None:
         settings, clock = self.settings, self.clock
         lock = HomeLock(settings.home, "service")
-        await asyncio.to_thread(lock.acquire)
         exits.callback(lock.release)
+        await to_the_end(asyncio.to_thread(lock.acquire))  # a cancelled thread would still take it
 
         now = clock.now()
         self.authority = await asyncio.to_thread(
@@ -251,24 +252,32 @@ class Service:
             self.swarm.set_credentials(self._swarm_credentials())
 
     async def enrol_operator(self, folder: Path, name: str) -> Identity:
-        """Give whoever starts the service an operator's identity in `folder`; the one that is there stays.
+        """Give whoever starts the service an operator's identity in `folder`; a good one that is there stays.
+
+        An operator whose certificate is old, or for another URL, gets a new one and stays who it is.
 
         Raises:
             UserError: `profile.taken`, if it holds the identity of another service.
         """
-        home = IdentityFolder(folder)
+        home, subject_id = IdentityFolder(folder), new_uid()
         if await asyncio.to_thread(home.exists):
             held = await asyncio.to_thread(home.load)
             if held.fingerprint != self.authority.fingerprint:
                 raise error("profile.taken", f"{folder} holds the identity of another service", path=str(folder))
-            if held.url == self.url and held.subject.role is Role.OPERATOR:
-                return held
+            if held.subject.role is Role.OPERATOR and not self.registry.is_revoked(held.subject.subject_id):
+                if held.url == self.url and not self._is_old(held):
+                    return held
+                subject_id = Uid(held.subject.subject_id)
         requests = await asyncio.to_thread(home.prepare, Role.OPERATOR)
         asked = EnrolRequest(secret="", name=name, identity_csr=requests.identity, signing_csr=requests.signing)
-        granted = await self.registry.issue(Role.OPERATOR, new_uid(), name, asked)
+        granted = await self.registry.issue(Role.OPERATOR, subject_id, name, asked)
         return await asyncio.to_thread(
             lambda: home.store(url=self.url, ca=granted.ca, identity=granted.identity, signing=granted.signing)
         )
+
+    def _is_old(self, held: Identity) -> bool:
+        pairs = [pair for pair in (held.identity, held.signing) if pair is not None]
+        return len(pairs) < 2 or any(needs_renewal(pair.certificate, self.clock.now()) for pair in pairs)
 
 
 def _certifiable(names: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ from bitdew.core.content import Content
 from bitdew.core.data import Data, ImageRecord
 from bitdew.core.errors import error
 from bitdew.core.ids import ContentRoot, Uid, checked_name
-from bitdew.tasks import to_the_end
 from bitdew.swarm.metainfo import build_metainfo
+from bitdew.tasks import to_the_end
 from bitdew.trust.records import read_record
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import DiskRequest

@@ -42,8 +42,12 @@ class Registry:
             raise error(
                 "certificate.expired", f"The certificate of {subject.name} ended at {subject.expires:%F %T} UTC"
             )
-        if subject.subject_id in self._revoked:
+        if self.is_revoked(subject.subject_id):
             raise error("certificate.revoked", f"The certificate of {subject.name} was revoked")
+
+    def is_revoked(self, subject_id: str) -> bool:
+        """Whether the guard refuses this subject for ever."""
+        return subject_id in self._revoked
 
     async def revoke(self, subject_id: str) -> None:
         """Shut a subject out, at once.

@@ -111,9 +111,9 @@ class SchedulerStore:
     # Orders -------------------------------------------------------------------------------------------------------
 
     async def open_orders(self, host: HostId, after: int = 0) -> list[OrderRecord]:
-        """The orders that a host has not been seen to carry out, oldest first; those above generation `after` before all.
+        """The orders that a host has not been seen to carry out, oldest first, but those above `after` before.
 
-        So that a host that has a whole reply's worth of orders to carry out still hears of the next ones.
+        So a host that has a whole reply's worth of orders to carry out still hears of the next ones.
         """
         query = (
             select(OrderRow)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-
 from bitdew.catalog.database import Database
 from bitdew.catalog.identity_store import IdentityStore
 from bitdew.catalog.registry import Registry
+
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import new_uid
 from bitdew.swarm.credentials import SwarmCredentials

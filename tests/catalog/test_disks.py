@@ -72,9 +72,7 @@ async def sent(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def uploaded(line: Transport, name: str = "disk", data: bytes = SAMPLE) -> str:
-    begun = await line.call(
-        "POST", "/v1/uploads", m.UploadReply, body=m.UploadRequest(name=name, size=len(data))
-    )
+    begun = await line.call("POST", "/v1/uploads", m.UploadReply, body=m.UploadRequest(name=name, size=len(data)))
     done = await line.call("PUT", f"/v1/uploads/{begun.upload}", m.UploadDone, body=sent(data))
     assert (done.root, done.size) == (content_of(data).root, len(data))
     return begun.upload
@@ -264,9 +262,7 @@ async def test_a_disk_without_its_bytes_is_refused(grid: Grid, line: Transport) 
 
 
 async def test_a_sender_that_goes_away_in_the_middle_leaves_nothing(grid: Grid, line: Transport) -> None:
-    begun = await line.call(
-        "POST", "/v1/uploads", m.UploadReply, body=m.UploadRequest(name="disk", size=len(SAMPLE))
-    )
+    begun = await line.call("POST", "/v1/uploads", m.UploadReply, body=m.UploadRequest(name="disk", size=len(SAMPLE)))
     under_way = asyncio.Event()
 
     async def half() -> AsyncIterator[bytes]:
@@ -285,7 +281,7 @@ async def test_a_sender_that_goes_away_in_the_middle_leaves_nothing(grid: Grid, 
     assert await refused(line, begun.upload, record(grid.client.identity)) == "upload.not-found"
 
 
-# Who may ---------------------------------------------------------------------------------------------------------------
+# Who may --------------------------------------------------------------------------------------------------------------
 
 
 async def test_only_its_owner_or_an_operator_removes_a_disk(grid: Grid, image: Path) -> None:

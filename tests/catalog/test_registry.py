@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
 from bitdew.catalog.database import Database
 from bitdew.catalog.identity_store import IdentityStore
 from bitdew.catalog.registry import Registry
+
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import new_uid
 from bitdew.testing.clock import SkippingClock
@@ -199,7 +199,9 @@ async def test_renewal_keeps_subject_name_and_role(registry: Registry, clock: Sk
     renewed = await registry.renew(subject_of(granted), request)
     old, new = subject_of(granted), subject_of(renewed)
     assert (new.subject_id, new.name, new.role) == (old.subject_id, old.name, old.role)
-    assert old.expires and new.expires and new.expires - old.expires > timedelta(days=19)
+    assert old.expires is not None
+    assert new.expires is not None
+    assert new.expires - old.expires > timedelta(days=19)
     assert renewed.signing is not None
     assert renewed.swarm is None
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from bitdew.catalog.repository import RESERVE, Repository, Upload
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bitdew.catalog.repository import RESERVE, Repository, Upload
 from bitdew.core.content import Content, ContentHasher
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
@@ -319,9 +319,7 @@ async def test_a_torrent_that_was_damaged_is_not_handed_out(repository: Reposito
 @pytest.mark.parametrize(
     ("offset", "fresh"), [(0, b"\x00" * 10), (len(SAMPLE) - 1, b"?"), (len(SAMPLE), b"one byte more")]
 )
-async def test_a_file_that_rotted_is_not_whole(
-    repository: Repository, folder: Path, offset: int, fresh: bytes
-) -> None:
+async def test_a_file_that_rotted_is_not_whole(repository: Repository, folder: Path, offset: int, fresh: bytes) -> None:
     root = await keep(repository)
     assert await repository.is_whole(root)
     with (folder / "files" / root).open("r+b") as file:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.client.enrolment import enrol
 from bitdew.core.attribute import Attribute
 from bitdew.core.ids import HostId, new_uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import MachineState, PlacementState
-from bitdew.scheduler.planner import PlannerSettings
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
 from bitdew.scheduler.changes import Changes
+
 from bitdew.testing.clock import SkippingClock
 
 

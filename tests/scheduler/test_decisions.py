@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bitdew.scheduler.decisions import Decisions, decide
+from bitdew.scheduler.planner import Action, Drop, Halt, Launch, Place
+from bitdew.scheduler.records import MachineRecord, PlacementRecord
 
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import MachineState, PlacementState
-from bitdew.scheduler.decisions import Decisions, decide
-from bitdew.scheduler.planner import Action, Drop, Halt, Launch, Place
-from bitdew.scheduler.records import MachineRecord, PlacementRecord
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=120)
@@ -41,7 +41,18 @@ def generations() -> Generations:
 def machine() -> MachineRecord:
     past = NOW - timedelta(hours=1)
     return MachineRecord(
-        VM, Uid("2" * 32), DATUM, None, MachineState.REQUESTED, past, 0, False, "", None, "", 0  # noqa: FBT003
+        VM,
+        Uid("2" * 32),
+        DATUM,
+        None,
+        MachineState.REQUESTED,
+        past,
+        0,
+        False,
+        "",
+        None,
+        "",
+        0,  # noqa: FBT003
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from bitdew.scheduler.records import DeploymentRecord
+from bitdew.scheduler.store import SchedulerStore
 
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import MachineState
-from bitdew.scheduler.records import DeploymentRecord
-from bitdew.scheduler.store import SchedulerStore
 from bitdew.testing.grid import Grid
 
 

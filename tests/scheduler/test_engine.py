@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bitdew.scheduler import engine as engine_module
+from bitdew.scheduler.engine import DEFECT_PAUSE
+from bitdew.scheduler.planner import Plan, Snapshot, plan
+from bitdew.scheduler.store import SchedulerStore
 from structlog.testing import capture_logs
 
 from bitdew.core.ids import Uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import PlacementState
-from bitdew.scheduler import engine as engine_module
-from bitdew.scheduler.engine import DEFECT_PAUSE
-from bitdew.scheduler.planner import Plan, Snapshot, plan
-from bitdew.scheduler.store import SchedulerStore
 from bitdew.testing.grid import Grid
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from bitdew.scheduler.liveness import GRACE, Liveness
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitdew.core.ids import HostId
 from bitdew.core.states import HOST, HostState
-from bitdew.scheduler.liveness import GRACE, Liveness
 
 PERIOD = 20.0
 A, B = HostId("a" * 32), HostId("b" * 32)

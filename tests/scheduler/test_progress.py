@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bitdew.scheduler.progress import ProgressBook
 
 from bitdew.core.ids import HostId, Uid
-from bitdew.scheduler.progress import ProgressBook
 from bitdew.wire.models import PlacementReport
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bitdew.scheduler.planner import PlannerSettings
+from bitdew.scheduler.records import MachineRecord, PlacementRecord
+from bitdew.scheduler.reports import HISTORY, judge_machine, judge_placement, vanished_machine, vanished_placement
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitdew.core.errors import ERRORS
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.states import MACHINE, MachineState, PlacementState
-from bitdew.scheduler.planner import PlannerSettings
-from bitdew.scheduler.records import MachineRecord, PlacementRecord
-from bitdew.scheduler.reports import HISTORY, judge_machine, judge_placement, vanished_machine, vanished_placement
 from bitdew.wire.models import ErrorView, MachineReport, PlacementReport
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_the_newest_generation_wins_in_any_order_of_arrival(said: list[Placement
     assert record.state is P.HELD
 
 
-# What an inventory does not show ---------------------------------------------------------------------------------------
+# What an inventory does not show --------------------------------------------------------------------------------------
 
 
 def test_a_held_copy_that_is_not_there_has_failed_and_may_be_made_again_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Sync over HTTPS: scripted hosts against a real service. What hosts say is stored, and what they should do reaches them."""
+"""Sync over HTTPS, scripted hosts against a real service: what they say is stored, what they should do reaches them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from bitdew.scheduler.records import OrderRecord
+from bitdew.scheduler.store import SchedulerStore
 
 from bitdew.client.enrolment import enrol
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid, new_uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import HostState, MachineState, PlacementState
-from bitdew.scheduler.records import OrderRecord
-from bitdew.scheduler.store import SchedulerStore
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
@@ -52,7 +52,6 @@ async def host_state(grid: Grid, name: str) -> HostState:
 
 async def lose(grid: Grid, until: Until, *names: str, alive: Any = ()) -> None:
     """Let hosts be silent until they are lost, while those in `alive` speak."""
-
 
     async def gone() -> bool:
         grid.clock.skip(5)
@@ -192,9 +191,7 @@ async def test_a_host_that_lost_its_memory_gets_its_open_orders_again(grid: Grid
     assert order.uid in [o.uid for o in (await host.hello()).orders]
 
 
-async def test_a_host_that_lost_its_memory_with_nothing_to_do_is_not_kept_busy(
-    grid: Grid, make_host, add_disk
-) -> None:
+async def test_a_host_that_lost_its_memory_with_nothing_to_do_is_not_kept_busy(grid: Grid, make_host, add_disk) -> None:
     host = await make_host()
     await add_disk(replica=0)
     await add_disk("two")
@@ -209,9 +206,7 @@ async def test_a_host_that_lost_its_memory_with_nothing_to_do_is_not_kept_busy(
     assert time.monotonic() - began >= 0.3
 
 
-async def test_more_orders_than_fit_one_reply_all_come(
-    grid: Grid, make_host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_orders_than_fit_one_reply_all_come(grid: Grid, make_host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ORDERS", 20)
     host = await make_host()
     count = limits.ORDERS + 5
@@ -302,9 +297,7 @@ async def test_copies_that_the_catalog_does_not_know_are_kept_and_listed(grid: G
     assert (await grid.client.hosts())[0].unknown == strangers
 
 
-async def test_a_copy_that_is_known_but_not_recorded_is_adopted(
-    grid: Grid, make_host, add_disk, until: Until
-) -> None:
+async def test_a_copy_that_is_known_but_not_recorded_is_adopted(grid: Grid, make_host, add_disk, until: Until) -> None:
     disk = await add_disk(replica=1)
     host = await make_host(hello=False)
     said = {"uid": disk.uid, "root": disk.root, "size": disk.size, "state": "held", "generation": 9}
@@ -455,9 +448,7 @@ async def test_a_removed_disk_is_dropped_by_order_and_the_order_is_closed_when_i
 # Losing hosts ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_silent_host_is_suspect_then_lost_and_back_when_it_speaks(
-    grid: Grid, make_host, until: Until
-) -> None:
+async def test_a_silent_host_is_suspect_then_lost_and_back_when_it_speaks(grid: Grid, make_host, until: Until) -> None:
     host = await make_host()
 
     async def is_suspect() -> bool:
