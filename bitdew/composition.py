@@ -287,7 +287,10 @@ def _certifiable(names: Sequence[str]) -> list[str]:
 async def _hang_up(runner: web.AppRunner) -> None:
     """End the web: requests under way are answered, and every socket is closed before this returns."""
     handlers = list(runner.server.connections) if runner.server else []
+    served = [task for handler in handlers if (task := handler._task_handler) is not None]  # noqa: SLF001
     await runner.cleanup()
+    if served:  # cleaning up cancels what is left of them, and does not wait
+        await asyncio.wait(served, timeout=GOODBYE_SECONDS)
     # A TLS connection closes in its own time, when its peer has said goodbye too: that time is bounded here.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GOODBYE_SECONDS):

@@ -126,7 +126,7 @@ class Sync:
         on_host = await self._store.placements_on(host) if request.placements or request.full else {}
         strangers = await self._strangers(host, request, on_host)
         reports = [report for report in request.placements if report.uid not in strangers]
-        placements = self._judge_placements(host, reports, on_host)
+        placements, moved = self._judge_placements(host, reports, on_host)
         if request.full:
             self._hosts.set_unknown(host, frozenset(strangers))
             shown = {Uid(report.uid) for report in request.placements}
@@ -139,8 +139,9 @@ class Sync:
         for placement in placements:
             if placement.state in _SETTLED:
                 self._progress.forget(placement.data, host)
-            self._changes.bump(placement.data)
             self._engine.look_at(placement.data)
+        for uid in moved | {placement.data for placement in placements}:  # once all is stored: who is woken reads it
+            self._changes.bump(uid)
         for machine in machines:
             self._changes.bump(machine.uid)
             self._engine.look_at(machine.data)
@@ -150,16 +151,17 @@ class Sync:
 
     def _judge_placements(
         self, host: HostId, reports: Sequence[PlacementReport], on_host: Mapping[Uid, PlacementRecord]
-    ) -> list[PlacementRecord]:
-        changed = []
+    ) -> tuple[list[PlacementRecord], set[Uid]]:
+        """The placements that are to be stored, and the data of which bytes moved."""
+        changed, moved = [], set[Uid]()
         for report in reports:
             known = on_host.get(Uid(report.uid))
             if self._note_progress(host, report, known):
-                self._changes.bump(report.uid)
+                moved.add(Uid(report.uid))
             fresh = judge_placement(known, report, host, self._clock.now(), self._engine.settings)
             if fresh is not None:
                 changed.append(fresh)
-        return changed
+        return changed, moved
 
     async def _strangers(self, host: HostId, request: SyncRequest, on_host: Collection[Uid]) -> set[str]:
         """The reported copies that no datum accounts for. Unknown is not delete: they stay where they are."""

@@ -38,7 +38,8 @@ def demo(
     replicas: Annotated[int, typer.Option("--replicas", help="How many of them get a copy.")] = 3,
     size: Annotated[str, typer.Option("--size", help="The disk's size.")] = "64MB",
     disk: Annotated[
-        Path | None, typer.Option("--disk", help="A disk of yours, instead of a tiny one that says a line.")
+        Path | None,
+        typer.Option("--disk", help="A disk of yours, instead of a tiny one that says a line.", readable=False),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder, with its logs, to look at it.")] = False,
     where: Annotated[

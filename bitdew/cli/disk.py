@@ -44,7 +44,7 @@ def make(
 
 @app.command("add", epilog="Example: bitdew disk add hep.raw --name hep --replica 3 --ft --requires 'sharing=qemu'")
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raw disk image.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raw disk image.", show_default=False, readable=False)],
     name: Annotated[str, typer.Option("--name", help="What to call the disk.", show_default=False)],
     replica: Annotated[int, typer.Option("--replica", help="Verified copies wanted; -1 on every eligible host.")] = 1,
     fault_tolerance: Annotated[

@@ -90,8 +90,10 @@ async def stop_event(*, with_parent: bool = False) -> AsyncIterator[asyncio.Even
 def signals(react: Callable[[str], None]) -> Iterator[None]:
     """Call `react` with the name of each signal that asks to stop, for as long as this lasts."""
     loop = asyncio.get_running_loop()
-    # A command started with `nohup` or in the background of a script stays deaf to what was ignored for it.
-    taken = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    # What was started with `nohup` outlives its terminal. A shell has its background jobs ignore SIGINT too; but who
+    # sends that to one of them by its id means it.
+    deaf = {number for number in STOPS if signal.getsignal(number) is signal.SIG_IGN} - {signal.SIGINT}
+    taken = [number for number in STOPS if number not in deaf]
     for number in taken:
         loop.add_signal_handler(number, react, number.name)
     try:

@@ -36,12 +36,18 @@ def serve(
             "--swarm", metavar="HOST:PORT", help="Where the repository's swarm listens; by default one port on."
         ),
     ] = None,
+    upload: Annotated[
+        str | None, typer.Option("--upload", help="Bytes per second that the repository sends at most: 20MB.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="What to call the service.")] = "bitdew",
     period: Annotated[
         float, typer.Option("--period", min=1, max=3600, help="The longest silence of a living host, in seconds.")
     ] = 20.0,
     database: Annotated[
-        str | None, typer.Option("--database", help="SQLAlchemy's URL of a database; by default SQLite in --home.")
+        str | None,
+        typer.Option(
+            "--database", help="SQLAlchemy's URL of a database for this service alone; by default SQLite in --home."
+        ),
     ] = None,
     profile: Profile = "default",
     stop_with_parent: StopWithParent = False,
@@ -51,12 +57,14 @@ def serve(
     from bitdew.client.profiles import home_folder
     from bitdew.composition import ServiceSettings
     from bitdew.core.ids import checked_name
+    from bitdew.core.units import parse_size
 
     settings = ServiceSettings(
         home=(home or home_folder() / "service").absolute(),
         host=host,
         port=port,
         swarm=_swarm(swarm, host, port),
+        upload=parse_size(upload) if upload else 0,
         name=checked_name(name, "service's name"),
         period=period,
         database=database,

@@ -258,6 +258,7 @@ class BitDew:
     # Inside ---------------------------------------------------------------------------------------------------------
 
     async def _open(self, identity: Identity) -> Transport:
+        identity.require_valid(datetime.now(UTC))
         context = await asyncio.to_thread(client_context, identity.ca, identity.identity)
         return await Transport(self._url or identity.url, context).__aenter__()
 

@@ -27,8 +27,12 @@ _DROPPABLE: Final = INTENDED | {PlacementState.HELD, PlacementState.FAILED, Plac
 
 
 def halt_unwanted_machines(ledger: Ledger) -> Iterator[Halt]:
-    """End, once, the machines that their user no longer wants."""
+    """End, once, the machines that their user no longer wants, and those whose disk went before they had a host."""
     for machine in ledger.machines.values():
+        datum = ledger.snapshot.data.get(machine.data_uid)
+        if machine.host_id is None and not machine.ended and datum is not None and not datum.alive:
+            yield Halt(machine.uid, None, f"its disk {datum.data.name} was removed before it had a host")
+            continue
         if machine.stop_wanted and not machine.ended and machine.state is not MachineState.STOPPING:
             cause = "its user asked it to stop" if machine.host_id else "its user asked it to stop before it had a host"
             yield Halt(machine.uid, machine.host_id, cause)

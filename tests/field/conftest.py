@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -80,10 +81,10 @@ class Site:
         self.daemons: list[Daemon] = []
         self.service: Daemon | None = None
 
-    def run(self, *arguments: object, code: int = 0, seconds: float = 120.0) -> dict:
-        """What a command prints with --json; it must end with `code`."""
+    def run(self, *arguments: object, code: int = 0, seconds: float = 120.0, prefix: Sequence[str] = ()) -> dict:
+        """What a command prints with --json; it must end with `code`. `prefix` is a program that runs it."""
         done = subprocess.run(
-            [*BITDEW, *map(str, arguments), "--json"],
+            [*prefix, *BITDEW, *map(str, arguments), "--json"],
             capture_output=True,
             text=True,
             env=self.environment,
