@@ -113,7 +113,7 @@ class Worker:
 
         Raises:
             HostError: `storage.locked`, `storage.failed`, `swarm.failed`.
-            UserError: `port.in-use`, `certificate.missing`, `input.invalid`.
+            UserError: `port.in-use`, `certificate.missing`, `certificate.expired`, `input.invalid`.
         """
         try:
             await self._open()
@@ -161,6 +161,7 @@ class Worker:
 
     async def _open(self) -> None:
         settings, identity, ending = self.settings, self._identity, self._ending
+        identity.require_valid(self._clock.now())
         self._lock = HomeLock(settings.home, "worker")
         await asyncio.to_thread(self._lock.acquire)
         ending.callback(self._lock.release)

@@ -6,6 +6,7 @@ Owns when a host that has joined already is left as it is. The handshake itself 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from bitdew.client.enrolment import enrol
@@ -31,7 +32,7 @@ async def join(url: str, token: str, settings: WorkerSettings) -> Identity:
     """Make this host a worker of the service at `url`, and keep `settings` for its starts.
 
     It can be repeated: keys are kept before they are certified, and a home that has joined this service already keeps
-    its identity, without the token being used up.
+    its identity, without the token being used up, unless its certificates ended meanwhile.
 
     Raises:
         UserError: `token.*`; `certificate.role`, if the token is for another role; `profile.taken`, if the home
@@ -44,9 +45,10 @@ async def join(url: str, token: str, settings: WorkerSettings) -> Identity:
     known = await asyncio.to_thread(_known, settings.home, folder)
     if known is not None and known.fingerprint != parsed.fingerprint:
         raise error("profile.taken", f"{settings.home} belongs to another service", why=f"it joined {known.url}")
-    identity = known or await enrol(url, parsed, settings.name, folder, {Role.WORKER})
+    if known is None or known.has_expired(datetime.now(UTC)):
+        known = await enrol(url, parsed, settings.name, folder, {Role.WORKER})
     await asyncio.to_thread(settings.save)
-    return identity
+    return known
 
 
 def _known(home: Path, folder: IdentityFolder) -> Identity | None:

@@ -114,8 +114,11 @@ class Children:
         self._all: list[Child] = []
         become_subreaper()
 
-    async def start(self, name: str, *arguments: str) -> Child:
-        """Start `bitdew` with `arguments` in a session of its own: a Ctrl-C of the terminal reaches the demo alone."""
+    async def start(self, name: str, *arguments: str, **variables: str) -> Child:
+        """Start `bitdew` with `arguments` and environment `variables`.
+
+        It gets a session of its own, so that a terminal's Ctrl-C reaches the demo alone.
+        """
         log = self.folder / "logs" / f"{name}.log"
         with await asyncio.to_thread(_open_log, log) as stream:
             starting = asyncio.create_subprocess_exec(
@@ -123,7 +126,7 @@ class Children:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stream,
-                env=self._environment,
+                env=self._environment | variables,
                 limit=LONGEST_LINE,
                 start_new_session=True,
             )

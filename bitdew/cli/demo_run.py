@@ -180,11 +180,11 @@ class Demo:
             raise error("service.unreachable", "The demo's workers did not join", why=why) from None
 
     async def _start_worker(self, number: int, token: str) -> None:
-        # The token stands on the command line, which others on this machine may read: it is used up within seconds.
         name = f"host-{number}"
         home = self._wishes.folder / name
-        arguments = ("--token", token, "--name", name, "--home", str(home), "--listen", loopback(number))
-        child = await self._children.start(name, "worker", "join", self.story.url, *arguments)
+        arguments = ("--name", name, "--home", str(home), "--listen", loopback(number))
+        # Not on the command line, which every user of this machine may read.
+        child = await self._children.start(name, "worker", "join", self.story.url, *arguments, BITDEW_TOKEN=token)
         await child.ready()
 
     async def _source(self) -> Path:

@@ -17,7 +17,12 @@ Url = Annotated[
 Home = Annotated[
     Path | None, typer.Option("--home", help="The folder to keep everything in, instead of one in BITDEW_HOME.")
 ]
-Token = Annotated[str, typer.Option("--token", help="The join token that an operator gave you.", show_default=False)]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token", envvar="BITDEW_TOKEN", help="The join token that an operator gave you.", show_default=False
+    ),
+]
 Uid = Annotated[str, typer.Argument(metavar="UID", help="The machine's id, or its first digits.", show_default=False)]
 DiskName = Annotated[str, typer.Argument(metavar="NAME", help="The disk's name or uid.", show_default=False)]
 StopWithParent = Annotated[

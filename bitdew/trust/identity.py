@@ -63,13 +63,17 @@ class Identity:
     signing: KeyPair | None
     folder: Path
 
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the identity certificate ended."""
+        return self.subject.expires is not None and now >= self.subject.expires
+
     def require_valid(self, now: datetime) -> None:
         """Check, before anything is asked, what the service would answer by closing the connection without a word.
 
         Raises:
             UserError: `certificate.expired`.
         """
-        if self.subject.expires is not None and now >= self.subject.expires:
+        if self.subject.expires is not None and self.has_expired(now):
             raise error(
                 "certificate.expired",
                 f"The certificate of {self.subject.name} ended on {self.subject.expires:%Y-%m-%d %H:%M} UTC",
