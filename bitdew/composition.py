@@ -294,11 +294,11 @@ async def _hang_up(runner: web.AppRunner) -> None:
     # A TLS connection closes in its own time, when its peer has said goodbye too: that time is bounded here.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GOODBYE_SECONDS):
-            while any(handler.transport is not None for handler in handlers):
+            while any(handler.transport is not None for handler in handlers):  # noqa: ASYNC110 (it tells no one)
                 await asyncio.sleep(0.005)
     for handler in handlers:
         if handler.transport is not None:
-            handler.transport.abort()  # type: ignore[attr-defined]
+            handler.transport.abort()
     await asyncio.sleep(0)
 
 

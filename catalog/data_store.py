@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.exc import IntegrityError
@@ -125,7 +124,7 @@ class DataStore:
             )
             return [Uid(uid) for uid in rows.scalars()]
 
-    async def _all(self, query: Select[Any]) -> list[Disk]:
+    async def _all(self, query: Select[DataRow, DiskRow]) -> list[Disk]:
         async with self._database.read() as session:
             return [_disk(data, disk) for data, disk in await session.execute(query)]
 
@@ -135,7 +134,7 @@ def name_taken(name: str) -> BitDewError:
     return error("disk.name-taken", f"A datum named {name!r} is there already", name=name)
 
 
-def _disks() -> Select[Any]:
+def _disks() -> Select[DataRow, DiskRow]:
     return select(DataRow, DiskRow).join(DiskRow, DiskRow.uid == DataRow.uid)
 
 

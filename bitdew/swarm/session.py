@@ -284,7 +284,7 @@ class Swarm:
         for event in alerts.copied(self._opened().pop_alerts()):
             self._dispatch(event)
 
-    def _dispatch(self, event: alerts.Event) -> None:
+    def _dispatch(self, event: alerts.Event) -> None:  # noqa: C901 (one flat table)
         match event:
             case alerts.TorrentEvent():
                 transfer = self._transfers.get(event.info_hash)

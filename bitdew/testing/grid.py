@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -49,7 +49,8 @@ class GridHost:
         """Start the worker, as its volunteer would after a boot."""
         ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(ready), name=f"worker {self.name}")
-        await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        futures: set[asyncio.Future[Any]] = {ready, self._task}
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             await self._task  # it failed: say why
         self.worker = ready.result()
@@ -163,7 +164,7 @@ class Grid:
             raise TimeoutError(f"it never came true of {disk}; the last was {last}") from None
         raise AssertionError("a watch does not end by itself")
 
-    async def _watch(self, disk: str) -> AsyncIterator[WhereReply]:
+    async def _watch(self, disk: str) -> AsyncGenerator[WhereReply, None]:
         since = 0
         while True:
             reply = await self.client.where(disk, since, 50.0)

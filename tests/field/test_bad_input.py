@@ -1,4 +1,4 @@
-"""Each thing that people get wrong, or that machines do to them: one clear error with the next step, and nothing lost."""
+"""What people get wrong, and what machines do to them: one clear error with the next step, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def test_a_wrong_url_and_a_stopped_service(serving, tmp_path):
     assert serving.service.stop() == 0
     refused(serving, "disk", "ls", key="service.unreachable", code=6)
     serving.serve()
-    serving.run("worker", "join", serving.service.ready["url"], "--token", token, "--home", tmp_path / "host", "--enrol-only")
+    serving.run(
+        "worker", "join", serving.service.ready["url"], "--token", token, "--home", tmp_path / "host", "--enrol-only"
+    )
 
 
 def test_a_corrupted_piece_is_never_held_and_its_source_is_named(serving, tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from bitdew.scheduler.planner import DatumRow, DeploymentRow, Halt, MachineRow, Snapshot, plan
+
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
 from bitdew.core.ids import ContentRoot, Uid
 from bitdew.core.states import MachineState
-from bitdew.scheduler.planner import DatumRow, DeploymentRow, Halt, MachineRow, Snapshot, plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
