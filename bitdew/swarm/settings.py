@@ -23,7 +23,7 @@ class SwarmLimits:
         upload: Bytes per second to peers; 0 is unlimited.
         download: Bytes per second from peers; 0 is unlimited.
         connections: How many peers at most.
-        slots: How many of them are sent to at a time, in turns of one piece; -1 is all of them. Two keep a first
+        slots: How many of them are sent to at a time, in turns; -1 is all of them. Two keep a first
             seeder's uplink full while its peers pass on what they got, instead of each getting all of it from there.
     """
 
@@ -102,7 +102,6 @@ def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
         "close_redundant_connections": False,
         "inactivity_timeout": 60,
         # How: deep request queues cost duplicates in the end game; a large write cache hides a full disk.
-        "seeding_piece_quota": 1,
         "max_out_request_queue": 64,
         "request_queue_time": 1,
         "send_buffer_watermark": 1 << 20,

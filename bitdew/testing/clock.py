@@ -28,7 +28,8 @@ class SkippingClock:
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`, or as soon as they were skipped."""
-        await asyncio.sleep(0)
+        if seconds <= 0:
+            await asyncio.sleep(0)
         until = self.monotonic() + seconds
         while (left := until - self.monotonic()) > 0:
             try:

@@ -18,6 +18,7 @@ from bitdew.core.attribute import Attribute
 from bitdew.core.ids import HostId, new_uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import MachineState, PlacementState
+from bitdew.testing.clock import SkippingClock
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
@@ -40,8 +41,9 @@ class ScriptedHost:
         inbox: The orders that came and were not looked at yet.
     """
 
-    def __init__(self, line: Transport, uid: str, name: str, **lends: Any) -> None:
+    def __init__(self, line: Transport, clock: SkippingClock, uid: str, name: str, **lends: Any) -> None:
         self.line = line
+        self.clock = clock
         self.uid = HostId(uid)
         self.name = name
         self.boot = new_uid()
@@ -99,6 +101,7 @@ class ScriptedHost:
         async with asyncio.timeout(10):
             while len(found := [order for order in self.inbox.values() if order.kind is kind]) < count:
                 await self.sync(wait=0.1)
+                self.clock.skip(1)  # whoever fell asleep while a test pushed the clock has not noticed that push
         for order in found[:count]:
             del self.inbox[order.uid]
         return found[:count]
@@ -166,7 +169,7 @@ async def make_host(grid: Grid) -> AsyncIterator[MakeHost]:
             )
             context = await asyncio.to_thread(client_context, identity.ca, identity.identity)
             line = await exits.enter_async_context(Transport(grid.service.url, context))
-            host = ScriptedHost(line, identity.subject.subject_id, name, **lends)
+            host = ScriptedHost(line, grid.clock, identity.subject.subject_id, name, **lends)
             if hello:
                 await host.hello()
             return host

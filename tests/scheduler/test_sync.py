@@ -481,6 +481,7 @@ async def test_a_lost_hosts_copies_are_made_again_after_the_grace_and_the_surplu
     await pass_time(grid, SETTLE, one, two)
 
     async def trimmed() -> bool:
+        grid.clock.skip(1)
         return sorted((await states(grid)).values()) == [P.DROPPING, P.HELD]
 
     await until(trimmed)

@@ -16,6 +16,7 @@ Exit order: `close` lets go of the processes, which run on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -288,7 +289,10 @@ class QemuHypervisor:
             if time.monotonic() > deadline:
                 raise _lock_without_process(uid, folder)
             await asyncio.sleep(0.01)  # a fork that has not become QEMU yet: there is no event for that
-        self._children.pop(uid, None)
+        child = self._children.pop(uid, None)
+        if child is not None:  # its lock is free: it is dead, and what is left of it is to be collected
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(child.wait, _QUIT)
 
 
 def _make_overlay(image_tool: str, spec: MachineSpec) -> None:
