@@ -18,6 +18,8 @@ from .hosts import Hosts
 from .records import DeploymentRecord, MachineRecord
 from .store import SchedulerStore
 
+DECIDING: Final = 2.0
+"""Seconds that a reply waits for the decision that follows from it."""
 SHORTEST_PREFIX: Final = 4
 """Digits of a machine's uid that name it, where they name only one."""
 
@@ -86,8 +88,10 @@ class Deployments:
         """
         machine = await self._find(text)
         if machine.state not in MACHINE.ends():
+            seen = self._changes.version(machine.uid)
             await self._store.want_stop(machine.uid)
             self._engine.look_at(machine.data)
+            await self._changes.wait(machine.uid, seen, DECIDING)  # so that the reply shows that it is being stopped
         return await self.machine(machine.uid)
 
     async def console(self, text: str, offset: int, seconds: float) -> ConsoleReply:

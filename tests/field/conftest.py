@@ -31,12 +31,15 @@ class Daemon:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
+            cwd=log.parent,
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         self.ready = self.wait_for(lambda line: line.get("ready") or "error" in line)
-        assert "error" not in self.ready, self.ready
+        if "error" in self.ready:
+            self.stop()
+            pytest.fail(f"{arguments} did not start: {self.ready}; see {log}: {log.read_text()[-2000:]}")
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from bitdew.catalog.data_store import DataStore
+from bitdew.catalog.database import Database
 from bitdew.scheduler.records import OrderRecord
 from bitdew.scheduler.store import SchedulerStore
 
@@ -274,9 +276,10 @@ async def test_a_removal_that_was_not_planned_before_the_service_ended_is_planne
     host = await make_host()
     disk = await add_disk()
     await host.take()
-    async with grid.service.engine.facts:  # no plan is made any more
-        await grid.service.disks.store.remove(Uid(disk.uid))
     await grid.stop_service()
+    database = Database.in_file(grid.folder / "service" / "catalog.sqlite3")
+    await DataStore(database).remove(Uid(disk.uid))
+    await database.close()
     await grid.start_service()
     assert (await host.order(OrderKind.DROP)).subject == disk.uid
 
