@@ -184,7 +184,7 @@ class Service:
         data = DataStore(self.database)
         store = SchedulerStore(self.database)
         self.registry = Registry(self.authority, IdentityStore(self.database), clock)
-        repository = Repository(settings.home / "repository", self.swarm)
+        repository = Repository(settings.home / "repository", self.swarm, clock)
         self.disks = Disks(data, repository, self.authority.certificate, clock)
         self.changes = Changes(clock)
         progress = ProgressBook(settings.planner.lease)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import structlog
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.clock import Clock
@@ -19,6 +21,8 @@ from bitdew.wire.models import DiskRequest
 
 from .data_store import DataStore, Disk, name_taken
 from .repository import Repository, Upload
+
+log = structlog.get_logger(__name__)
 
 
 class Disks:
@@ -44,17 +48,18 @@ class Disks:
                 await self._mark(root, damaged=True)
 
     async def begin_upload(self, name: str, size: int) -> Upload:
-        """Make room for a disk's bytes, once its name is known to be free.
+        """Make room for a disk's bytes, once its name is known to be free, or its disk to be in need of them.
 
         Raises:
             UserError: `disk.name-taken`, `disk.empty`; HostError: `storage.full`.
         """
-        if await self.store.find(checked_name(name)) is not None:
+        known = await self.store.find(checked_name(name))
+        if known is not None and not known.damaged:
             raise name_taken(name)
         return await self.repository.begin(name, size)
 
     async def add(self, request: DiskRequest, owner: Subject) -> Disk:
-        """Make an upload a disk.
+        """Make an upload a disk; or mend the damaged disk of that name, which keeps its own record and wishes.
 
         Raises:
             UserError: `disk.signature`, `disk.changed`, `disk.name-taken`, `attribute.…`; the upload stays, so that the
@@ -68,8 +73,14 @@ class Disks:
             content = _received(upload)
             info_hash = build_metainfo(content).info_hash
             _check_record(record, upload, content, info_hash)
-            if await self.store.find(record.name) is not None:
-                raise name_taken(record.name)
+            known = await self.store.find(record.name)
+            if known is not None:
+                if known.data.root != content.root or not known.damaged:
+                    raise name_taken(record.name)
+                await self.repository.seed(await self.repository.adopt(upload))
+                mended = await self.store.mark_damaged(content.root, damaged=False)
+                self._tell(mended)
+                return await self.find(record.name)
             if await self.store.find(record.uid) is not None or await self.store.get([record.uid]):
                 why = "each datum has a record of its own, and this one's uid is taken"
                 raise error("disk.signature", f"The record of {record.name!r} was used before", why=why)
@@ -80,8 +91,7 @@ class Disks:
             await self.store.add(disk)
             await self.repository.seed(metainfo)
             mended = await self.store.mark_damaged(root, damaged=False)
-        for uid in [data.uid, *mended]:
-            self.changed(uid)
+        self._tell([data.uid, *mended])
         return disk
 
     async def find(self, name: str) -> Disk:
@@ -111,7 +121,7 @@ class Disks:
         self.changed(disk.data.uid)
 
     def suspect(self, root: ContentRoot) -> None:
-        """A host got a corrupt piece: the repository's own copy is to be read, soon and once."""
+        """A host got a corrupt piece: the repository's own copy is to be read, soon, and one at a time."""
         self._suspected[root] = None
         self._suspicion.set()
 
@@ -122,20 +132,28 @@ class Disks:
             self._suspicion.clear()
             while self._suspected:
                 root = next(iter(self._suspected))
-                await to_the_end(self._check(root))
+                try:
+                    await to_the_end(self._check(root))
+                except Exception:
+                    # A copy that can't be judged now is judged when the next corrupt piece is told of.
+                    log.exception("a suspected copy could not be checked", root=root)
                 del self._suspected[root]
 
     async def _check(self, root: ContentRoot) -> None:
+        stamp = await self.repository.stamp(root)
         if not await self.store.of_root(root) or await self.repository.is_whole(root):
             return
         async with self._changing:
-            if not await self.repository.is_whole(root):  # it may have been mended while it was read
+            if await self.repository.stamp(root) == stamp:  # else it was mended while it was read
                 await self.repository.withdraw(root)
                 await self._mark(root, damaged=True)
 
-    async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
-        for uid in await self.store.mark_damaged(root, damaged=damaged):
+    def _tell(self, changed: Iterable[Uid]) -> None:
+        for uid in changed:
             self.changed(uid)
+
+    async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
+        self._tell(await self.store.mark_damaged(root, damaged=damaged))
 
 
 def _received(upload: Upload) -> Content:

@@ -16,6 +16,8 @@ from typing import Final
 
 import structlog
 
+from bitdew.clock import SystemClock
+from bitdew.core.clock import Clock
 from bitdew.core.content import Content, ContentHasher
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid, new_uid
@@ -29,6 +31,10 @@ RESERVE: Final = 64 * 2**20
 """Bytes of the file system that uploads leave free, for the database and logs."""
 
 
+FORGET: Final = 3600.0
+"""Seconds after which an upload that nobody goes on with no longer holds its room."""
+
+
 @dataclass(slots=True)
 class Upload:
     """Bytes on their way in."""
@@ -39,12 +45,14 @@ class Upload:
     path: Path
     content: Content | None = None
     receiving: bool = False
+    touched: float = 0.0
 
 
 class Repository:
     """Receives, keeps and seeds files."""
 
-    def __init__(self, folder: Path, swarm: Swarm) -> None:
+    def __init__(self, folder: Path, swarm: Swarm, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
         self._folder = folder
         self._files = folder / "files"
         self._uploading = folder / "uploads"
@@ -85,12 +93,15 @@ class Repository:
         """
         if size < 1:
             raise error("disk.empty", f"The file for {name!r} is empty", name=name)
+        now = self._clock.monotonic()
+        for stale in [u.uid for u in self._uploads.values() if not u.receiving and now - u.touched > FORGET]:
+            await self.abandon(stale)
         promised = sum(upload.size for upload in self._uploads.values() if upload.content is None)
         free = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free - RESERVE - promised
         if free < size:
             raise _full(name, size, max(free, 0))
         uid = new_uid()
-        upload = self._uploads[uid] = Upload(uid, name, size, self._uploading / uid)
+        upload = self._uploads[uid] = Upload(uid, name, size, self._uploading / uid, touched=now)
         return upload
 
     async def receive(self, uid: str, chunks: AsyncIterator[bytes]) -> Content:
@@ -121,6 +132,7 @@ class Repository:
                     await asyncio.to_thread(take, chunk)
                 await asyncio.to_thread(sync)
             upload.content = hasher.finish()
+            upload.receiving, upload.touched = False, self._clock.monotonic()
         except OSError as fault:
             await self.abandon(uid)
             if isinstance(fault, ConnectionError):
@@ -201,6 +213,10 @@ class Repository:
         for path in (self._path(root), self._path(root).with_suffix(".torrent")):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
+    async def stamp(self, root: ContentRoot) -> tuple[int, int]:
+        """What tells one file of some content from the one that replaces it; zeros if there is none."""
+        return await asyncio.to_thread(_stamp_of, self._path(root))
+
     async def is_whole(self, root: ContentRoot) -> bool:
         """Read the whole file and compare it with its identity."""
         try:
@@ -239,6 +255,14 @@ def _files_in(folder: Path) -> set[ContentRoot]:
 def _check_room(upload: Upload, bytes_so_far: int) -> None:
     if bytes_so_far > upload.size:
         raise error("disk.changed", f"More bytes came for {upload.name!r} than announced")
+
+
+def _stamp_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def _size_of(path: Path) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 
 class SkippingClock:
@@ -26,11 +28,13 @@ class SkippingClock:
         """Seconds since an arbitrary start."""
         return time.monotonic() + self._skipped
 
-    async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as they were skipped."""
-        if seconds <= 0:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """Return after `seconds`, or as soon as they were skipped: counted from this call, not from its awaiting."""
+        return self._sleep_until(self.monotonic() + seconds)
+
+    async def _sleep_until(self, until: float) -> None:
+        if until <= self.monotonic():
             await asyncio.sleep(0)
-        until = self.monotonic() + seconds
         while (left := until - self.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left):

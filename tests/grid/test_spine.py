@@ -271,3 +271,31 @@ async def test_a_full_host_says_so_and_the_deficit_stays_visible_with_its_reason
         assert (explained.held, explained.intended, explained.missing) == (0, 0, 1)
         assert explained.hosts[0].verdict == "refused"
         assert "quota" in explained.hosts[0].reason
+
+
+async def test_a_damaged_disk_is_mended_under_its_own_name_and_nothing_else_takes_that_name(image, tmp_path):
+    async with Grid(1) as grid:
+        disk = await grid.client.add_disk(image, "hep", Attribute(replica=0))
+        stored = grid.folder / "service" / "repository" / "files" / disk.root
+        await asyncio.to_thread(stored.unlink)
+        await grid.stop_service()
+        await grid.start_service()
+        assert (await grid.client.disk("hep")).damaged
+        other = tmp_path / "other.raw"
+        await asyncio.to_thread(write_boot_disk, other, line="other", size=3 * MB)
+        with pytest.raises(BitDewError) as caught:
+            await grid.client.add_disk(other, "hep")
+        assert caught.value.key == "disk.name-taken"
+        mended = await grid.client.add_disk(image, "hep")
+        assert (mended.uid, mended.damaged, mended.wanted) == (disk.uid, False, 0)
+
+
+async def test_an_upload_that_nobody_goes_on_with_gives_its_room_back():
+    async with Grid(0) as grid:
+        repository = grid.service.disks.repository
+        begun = await repository.begin("hep", MB)
+        grid.clock.skip(3601.0)
+        await repository.begin("other", MB)
+        with pytest.raises(BitDewError) as caught:
+            repository.upload(begun.uid)
+        assert caught.value.key == "upload.not-found"
