@@ -60,6 +60,7 @@ class Server:
         self._moved = asyncio.Condition()
 
     def application(self) -> web.Application:
+        """Its routes."""
         app = web.Application()
         app.router.add_post("/add", self._add)
         app.router.add_get("/wait", self._wait)

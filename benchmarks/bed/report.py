@@ -63,7 +63,7 @@ class Report:
 def asked_for_json(about: str | None) -> bool:
     """Read the command line of a benchmark: it has one option."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="Print one JSON document, with the times behind the ratios.")
+    parser.add_argument("--json", action="store_true", help="Print JSON, with the times behind the ratios.")
     return bool(parser.parse_args().json)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,3 +39,16 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
                 yield f"{one.name} has {len(one.unknown)} copies that the catalog does not know; they are kept."
 
     Output(as_json=as_json).document({"hosts": [one.model_dump(mode="json") for one in hosts]}, shown)
+
+
+@app.command("revoke", epilog="Example: bitdew host revoke pc-7")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The host's name or id.", show_default=False)],
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Shut a host out, from its next request on. It can join again with a new token only, as a new host."""
+    host = ask(profile, url, lambda grid: grid.revoke_host(name))
+    lines = [f"{host.name} is shut out. It counts as lost once it has been silent for three periods."]
+    Output(as_json=as_json).document({"revoked": host.host, "name": host.name}, lambda: lines)

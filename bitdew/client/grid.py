@@ -203,6 +203,16 @@ class BitDew:
         """All hosts that ever joined."""
         return (await self._call("GET", "/v1/hosts", m.HostList)).hosts
 
+    async def revoke_host(self, name: str) -> m.HostView:
+        """Shut a host out, by its name or id, from its next request on. For operators. What it was just before.
+
+        Raises:
+            BitDewError: `host.not-found`, `certificate.role`, or one of the connection's.
+        """
+        host = await self._call("GET", f"/v1/hosts/{_part(name)}", m.HostView)
+        await self._call("DELETE", f"/v1/identities/{host.host}", m.Nothing)
+        return host
+
     async def deploy(self, disk: str, count: int = 1, *, memory: int = 256 * 2**20, cpus: int = 1) -> m.DeploymentView:
         """Ask for `count` machines from a disk, each with `memory` bytes."""
         request = m.DeployRequest(disk=_part(disk), count=count, memory=memory, cpus=cpus)

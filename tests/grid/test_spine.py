@@ -299,3 +299,22 @@ async def test_an_upload_that_nobody_goes_on_with_gives_its_room_back():
         with pytest.raises(BitDewError) as caught:
             repository.upload(begun.uid)
         assert caught.value.key == "upload.not-found"
+
+
+async def test_a_revoked_host_is_shut_out_at_once_and_its_worker_says_so(image):
+    async with Grid(2) as grid:
+        await grid.client.add_disk(image, "hep", Attribute(replica=2))
+        await grid.until("hep", held(2))
+        await grid.client.revoke_host("host1")
+        task = grid.hosts["host1"]._task
+        grid.clock.skip(60.0)
+        with pytest.raises(BitDewError) as caught:
+            await asyncio.wait_for(asyncio.shield(task), 20)
+        assert caught.value.key == "certificate.revoked"
+        grid.hosts["host1"].worker = None
+
+        async def lost() -> bool:
+            grid.clock.skip(5.0)
+            return {h.name: h.state for h in await grid.client.hosts()}["host1"] is HostState.LOST
+
+        await eventually(lost, grid.clock)
