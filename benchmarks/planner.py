@@ -5,9 +5,9 @@ Its time is put against the time with 100 hosts, and against a bound: one pass o
 three with the most room. Three cases: a new disk that wants three copies, one that has them, one that wants a copy
 everywhere. Reading the snapshot from the database is no part of it.
 
-An idle host: the syncs of a host that holds nothing, one after another over one kept TLS connection, against an aiohttp
-handler that answers JSON with JSON: the same client, the same bytes, one server process each, in turns. The ratio of the
-servers' processor time tells how many hosts one service carries, and does not depend on what else the machine does.
+An idle host: the syncs of a host that holds nothing, one after another over one kept TLS connection, against an
+aiohttp handler that answers JSON with JSON: the same client, the same bytes, one server process each, in turns. The
+ratio of the servers' processor time depends least on what else the machine does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from typing import Final
 
 import aiohttp
 import psutil
+from bitdew.scheduler.planner import DatumRow, HostRow, PlacementRow, Snapshot, plan
+from bitdew.worker.enrol import join
+from bitdew.worker.settings import WorkerSettings
 
 from bitdew import BitDew
 from bitdew.core.attribute import Attribute
@@ -32,11 +35,8 @@ from bitdew.core.data import Data
 from bitdew.core.host import HostFacts, Resources, Sharing
 from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
 from bitdew.core.states import HostState, PlacementState
-from bitdew.scheduler.planner import DatumRow, HostRow, PlacementRow, Snapshot, plan
 from bitdew.trust.tls import SERVICE_NAME, client_context
 from bitdew.wire.models import HostReport, SyncRequest
-from bitdew.worker.enrol import join
-from bitdew.worker.settings import WorkerSettings
 
 sys.path.append(str(Path(__file__).parent))  # the Makefile starts Python with PYTHONSAFEPATH
 
@@ -45,14 +45,14 @@ from bed.processes import Site
 from bed.report import Report, asked_for_json
 
 HOSTS: Final = (100, 1_000, 5_000)
-ROUNDS: Final = 7
+ROUNDS: Final = 9
 GB: Final = 2**30
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 BLOCKS: Final = 10
 BLOCK: Final = 200
 """Syncs between two turns."""
 
-# Planning ---------------------------------------------------------------------------------------------------------------
+# Planning ------------------------------------------------------------------------------------------------------------
 
 
 def snapshot(hosts: int, replica: int, held: int) -> Snapshot:
@@ -108,7 +108,7 @@ def measure_planning(report: Report) -> None:
         report.keep(case, {"plan": times, "one_pass": bounds})
 
 
-# An idle host -------------------------------------------------------------------------------------------------------------
+# An idle host --------------------------------------------------------------------------------------------------------
 
 
 class Line:

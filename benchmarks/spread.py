@@ -96,7 +96,7 @@ async def measure(site: Site, report: Report) -> None:
         workers = [site.worker(number, told["url"], token) for number in range(1, max(COPIES) + 1)]
         for worker in workers:
             await asyncio.to_thread(worker.ready)
-        while [host.state for host in await grid.hosts()].count(HostState.ALIVE) < len(workers):
+        while sum(host.state is HostState.ALIVE for host in await grid.hosts()) < len(workers):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         for copies in COPIES:
             ours, egress = await swarm(grid, publisher, copies)

@@ -39,6 +39,7 @@ from bitdew.scheduler.deployments import Deployments
 from bitdew.scheduler.engine import Engine
 from bitdew.scheduler.hosts import Hosts
 from bitdew.scheduler.http import disk_routes, host_routes, machine_routes
+from bitdew.scheduler.known import Known
 from bitdew.scheduler.liveness import Liveness
 from bitdew.scheduler.planner import PlannerSettings
 from bitdew.scheduler.progress import ProgressBook
@@ -187,14 +188,12 @@ class Service:
         repository = Repository(settings.home / "repository", self.swarm, clock)
         self.disks = Disks(data, repository, self.authority.certificate, clock)
         self.changes = Changes(clock)
-        progress = ProgressBook(settings.planner.lease)
         self.hosts = Hosts(store, Liveness(settings.period), clock)
-        self.engine = Engine(data, store, self.hosts, progress, self.changes, clock, settings.planner)
-        self.sync = Sync(
-            data, store, self.hosts, self.engine, progress, self.changes, clock, self.disks.suspect, settings.period
-        )
-        views = Views(self.disks, data, store, self.hosts, self.engine, progress, self.changes, clock)
-        deployments = Deployments(self.disks, data, store, self.hosts, self.engine, self.changes, clock)
+        known = Known(data, store, self.hosts, ProgressBook(settings.planner.lease), self.changes, clock)
+        self.engine = Engine(known, settings.planner)
+        self.sync = Sync(known, self.engine, self.disks.suspect, settings.period)
+        views = Views(known, self.engine, self.disks)
+        deployments = Deployments(known, self.engine, self.disks)
 
         def data_changed(uid: Uid) -> None:
             self.changes.bump(uid)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from bitdew.core.clock import Clock
 from bitdew.core.errors import error
 from bitdew.core.ids import new_uid
 from bitdew.core.states import MACHINE
 from bitdew.wire.models import ConsoleReply, DeploymentView, DeployRequest, ErrorView, MachineList, MachineView
 
-from ..catalog.data_store import DataStore
 from ..catalog.disks import Disks
-from .changes import Changes
 from .engine import Engine
-from .hosts import Hosts
+from .known import Known
 from .records import DeploymentRecord, MachineRecord
-from .store import SchedulerStore
 
 DECIDING: Final = 2.0
 """Seconds that a reply waits for the decision that follows from it."""
@@ -27,23 +23,10 @@ SHORTEST_PREFIX: Final = 4
 class Deployments:
     """Starts, shows and stops machines."""
 
-    def __init__(
-        self,
-        disks: Disks,
-        data: DataStore,
-        store: SchedulerStore,
-        hosts: Hosts,
-        engine: Engine,
-        changes: Changes,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, known: Known, engine: Engine, disks: Disks) -> None:
+        self._known = known
         self._disks = disks
-        self._data = data
-        self._store = store
-        self._hosts = hosts
         self._engine = engine
-        self._changes = changes
-        self._clock = clock
 
     async def deploy(self, request: DeployRequest, owner: str) -> DeploymentView:
         """Ask for machines; they are launched as soon as holders of the disk can.
@@ -52,11 +35,11 @@ class Deployments:
             UserError: `data.not-found`.
         """
         disk = await self._disks.find(request.disk)
-        now = self._clock.now()
+        now = self._known.clock.now()
         deployment = DeploymentRecord(new_uid(), disk.data.uid, request.count, request.memory, request.cpus, now, owner)
-        await self._store.add_deployment(deployment, [new_uid() for _ in range(request.count)])
+        await self._known.store.add_deployment(deployment, [new_uid() for _ in range(request.count)])
         self._engine.look_at(disk.data.uid)
-        machines = [m for m in await self._store.machines(data=[disk.data.uid]) if m.deployment == deployment.uid]
+        machines = [m for m in await self._known.store.machines(data=[disk.data.uid]) if m.deployment == deployment.uid]
         return DeploymentView(
             uid=deployment.uid,
             disk=disk.data.name,
@@ -67,8 +50,8 @@ class Deployments:
 
     async def machines(self) -> MachineList:
         """All machines, oldest first."""
-        machines = await self._store.machines()
-        names = await self._data.get({machine.data for machine in machines})
+        machines = await self._known.store.machines()
+        names = await self._known.data.get({machine.data for machine in machines})
         return MachineList(machines=[self._view(machine, names[machine.data].data.name) for machine in machines])
 
     async def machine(self, text: str) -> MachineView:
@@ -78,7 +61,7 @@ class Deployments:
             UserError: `machine.not-found`; `input.invalid`, if several begin so.
         """
         machine = await self._find(text)
-        return self._view(machine, (await self._data.get([machine.data]))[machine.data].data.name)
+        return self._view(machine, (await self._known.data.get([machine.data]))[machine.data].data.name)
 
     async def stop(self, text: str) -> MachineView:
         """Ask a machine to end. One that has ended stays as it is.
@@ -88,10 +71,12 @@ class Deployments:
         """
         machine = await self._find(text)
         if machine.state not in MACHINE.ends():
-            seen = self._changes.version(machine.uid)
-            await self._store.want_stop(machine.uid)
+            seen = self._known.changes.version(machine.uid)
+            await self._known.store.want_stop(machine.uid)
             self._engine.look_at(machine.data)
-            await self._changes.wait(machine.uid, seen, DECIDING)  # so that the reply shows that it is being stopped
+            await self._known.changes.wait(
+                machine.uid, seen, DECIDING
+            )  # so that the reply shows that it is being stopped
         return await self.machine(machine.uid)
 
     async def console(self, text: str, offset: int, seconds: float) -> ConsoleReply:
@@ -101,18 +86,18 @@ class Deployments:
             UserError: as `machine`.
         """
         uid = (await self._find(text)).uid
-        deadline = self._clock.monotonic() + seconds
+        deadline = self._known.clock.monotonic() + seconds
         while True:
-            seen = self._changes.version(uid)
-            kept, end = await self._store.console(uid)
+            seen = self._known.changes.version(uid)
+            kept, end = await self._known.store.console(uid)
             state = (await self._find(uid)).state
-            left = deadline - self._clock.monotonic()
-            if end > offset or state in MACHINE.ends() or not await self._changes.wait(uid, seen, left):
+            left = deadline - self._known.clock.monotonic()
+            if end > offset or state in MACHINE.ends() or not await self._known.changes.wait(uid, seen, left):
                 start = max(offset, end - len(kept))
                 return ConsoleReply(offset=start, text=kept[len(kept) - (end - start) :], end=end, state=state)
 
     async def _find(self, text: str) -> MachineRecord:
-        found = await self._store.machines(prefix=text) if len(text) >= SHORTEST_PREFIX else []
+        found = await self._known.store.machines(prefix=text) if len(text) >= SHORTEST_PREFIX else []
         if len(found) > 1:
             raise error("input.invalid", f"{text!r} is the beginning of {len(found)} machines", do="Give more digits.")
         if not found:
@@ -125,7 +110,7 @@ class Deployments:
             deployment=machine.deployment,
             disk=disk,
             host=machine.host,
-            host_name=self._hosts.name(machine.host),
+            host_name=self._known.hosts.name(machine.host),
             state=machine.state,
             since=machine.since,
             hypervisor=machine.hypervisor,

@@ -14,20 +14,15 @@ from typing import Final
 import structlog
 
 from bitdew.clock import wait_at_most
-from bitdew.core.clock import Clock
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.states import INTENDED
 from bitdew.tasks import to_the_end
 
-from ..catalog.data_store import DataStore
-from .changes import Changes
 from .decisions import decide
-from .hosts import Hosts
+from .known import Known
 from .planner import Drop, Halt, Launch, Place, Plan, plan
 from .planner.snapshot import DatumRow, DeploymentRow, HostRow, MachineRow, PlacementRow, PlannerSettings, Snapshot
-from .progress import ProgressBook
 from .records import PlacementRecord
-from .store import SchedulerStore
 
 log = structlog.get_logger(__name__)
 LONGEST_NAP: Final = 3600.0
@@ -37,24 +32,10 @@ DEFECT_PAUSE: Final = 5.0
 class Engine:
     """Turns changed facts into stored orders."""
 
-    def __init__(
-        self,
-        data: DataStore,
-        store: SchedulerStore,
-        hosts: Hosts,
-        progress: ProgressBook,
-        changes: Changes,
-        clock: Clock,
-        settings: PlannerSettings,
-    ) -> None:
+    def __init__(self, known: Known, settings: PlannerSettings) -> None:
+        self._known = known
         self.facts = asyncio.Lock()
         self.settings = settings
-        self._data = data
-        self._store = store
-        self._hosts = hosts
-        self._progress = progress
-        self._changes = changes
-        self._clock = clock
         self._dirty: set[Uid] = set()
         self._all_dirty = False
         self._wakes: dict[Uid, datetime] = {}
@@ -79,19 +60,19 @@ class Engine:
                     await to_the_end(self.step())
                 except Exception:
                     log.exception("the facts can't be read")
-                    await self._clock.sleep(DEFECT_PAUSE)
+                    await self._known.clock.sleep(DEFECT_PAUSE)
                     self.look_at_all()
             else:
-                await wait_at_most(self._clock, self._nap(), self._work.wait())
+                await wait_at_most(self._known.clock, self._nap(), self._work.wait())
 
     def _nap(self) -> float:
         if not self._wakes:
             return LONGEST_NAP
-        seconds = (min(self._wakes.values()) - self._clock.now()).total_seconds()
+        seconds = (min(self._wakes.values()) - self._known.clock.now()).total_seconds()
         return min(max(seconds, 0.01), LONGEST_NAP)
 
     def _collect_due(self) -> None:
-        now = self._clock.now()
+        now = self._known.clock.now()
         due = {uid for uid, at in self._wakes.items() if at <= now}
         for uid in due:
             del self._wakes[uid]
@@ -113,15 +94,15 @@ class Engine:
 
     async def _all_data(self) -> set[Uid]:
         """The data that are alive, and the removed ones of which there is still something on a host."""
-        machines = await self._store.machines(unfinished=True)
-        living = {disk.data.uid for disk in await self._data.living()}
-        return living | await self._store.placed() | {machine.data for machine in machines}
+        machines = await self._known.store.machines(unfinished=True)
+        living = {disk.data.uid for disk in await self._known.data.living()}
+        return living | await self._known.store.placed() | {machine.data for machine in machines}
 
     async def _plan(self, dirty: set[Uid]) -> None:
         if not dirty:
             return
         snapshot = await self.snapshot(dirty)
-        now = self._clock.now()
+        now = self._known.clock.now()
         planned = plan(snapshot, now)
         for uid in dirty:
             self._wakes.pop(uid, None)
@@ -135,16 +116,16 @@ class Engine:
                 await self._plan({uid})
             except Exception as fault:  # noqa: BLE001
                 log.error("a datum can't be planned", data=uid, why=repr(fault))  # noqa: TRY400
-                self._wakes[uid] = self._clock.now() + timedelta(seconds=DEFECT_PAUSE)
+                self._wakes[uid] = self._known.clock.now() + timedelta(seconds=DEFECT_PAUSE)
 
     async def snapshot(self, dirty: Collection[Uid]) -> Snapshot:
         """The facts about these data and about all hosts."""
-        disks = await self._data.get(dirty)
-        placements = await self._store.placements_of(list(disks))
-        committed = await self._store.committed()
-        running = await self._store.machines(unfinished=True)
-        machines = await self._store.machines(data=list(disks), unfinished=True)
-        deployments = await self._store.deployments({machine.deployment for machine in machines})
+        disks = await self._known.data.get(dirty)
+        placements = await self._known.store.placements_of(list(disks))
+        committed = await self._known.store.committed()
+        running = await self._known.store.machines(unfinished=True)
+        machines = await self._known.store.machines(data=list(disks), unfinished=True)
+        deployments = await self._known.store.deployments({machine.deployment for machine in machines})
         counts: dict[HostId, int] = {}
         for machine in running:
             if machine.host is not None:
@@ -158,7 +139,7 @@ class Engine:
                     record.report.to_endpoint(),
                     committed.get(host, 0),
                 )
-                for host, record in self._hosts.records().items()
+                for host, record in self._known.hosts.records().items()
             },
             data={uid: DatumRow(d.data, d.attribute, d.alive, d.damaged) for uid, d in disks.items()},
             placements={uid: tuple(map(self._placement_row, found)) for uid, found in placements.items()},
@@ -183,7 +164,7 @@ class Engine:
         )
 
     def _placement_row(self, record: PlacementRecord) -> PlacementRow:
-        step = self._progress.of(record.data, record.host)
+        step = self._known.progress.of(record.data, record.host)
         lease = record.lease_until
         if step is not None and record.state in INTENDED and (lease is None or step.lease_until > lease):
             lease = step.lease_until
@@ -200,32 +181,34 @@ class Engine:
         for action in planned.actions:
             log.info("planned", action=type(action).__name__.lower(), cause=action.cause)
         data = {action.uid for action in planned.actions if isinstance(action, Place | Drop)}
-        placements = {(p.data, p.host): p for found in (await self._store.placements_of(data)).values() for p in found}
+        placements = {
+            (p.data, p.host): p for found in (await self._known.store.placements_of(data)).values() for p in found
+        }
         touched = [action.machine_uid for action in planned.actions if isinstance(action, Launch | Halt)]
-        machines = {machine.uid: machine for machine in await self._store.machines(uids=touched)}
-        decided = decide(planned.actions, placements, machines, self._hosts.next_generation, now)
-        await self._store.record(
+        machines = {machine.uid: machine for machine in await self._known.store.machines(uids=touched)}
+        decided = decide(planned.actions, placements, machines, self._known.hosts.next_generation, now)
+        await self._known.store.record(
             now=now, placements=decided.placements, machines=decided.machines, orders=decided.orders
         )
         for order in decided.orders:
-            self._hosts.order_waits(order.host, order.generation)
+            self._known.hosts.order_waits(order.host, order.generation)
         for placement in decided.placements:
-            self._progress.forget(placement.data, placement.host)
+            self._known.progress.forget(placement.data, placement.host)
         topics: list[str] = [order.host for order in decided.orders]
         topics += [p.data for p in decided.placements] + [machine.uid for machine in decided.machines]
         for topic in dict.fromkeys(topics):
-            self._changes.bump(topic)
+            self._known.changes.bump(topic)
 
     async def watch_liveness(self, period: float) -> None:
         """Let silence change hosts' states, twice a period, until cancelled."""
         while True:
-            await self._clock.sleep(period / 2)
+            await self._known.clock.sleep(period / 2)
             await to_the_end(self._judge_hosts())
 
     async def _judge_hosts(self) -> None:
         async with self.facts:
-            changed = await self._hosts.judge()
+            changed = await self._known.hosts.judge()
         if changed:
-            log.info("hosts changed", states={self._hosts.name(h): str(s) for h, s in changed.items()})
+            log.info("hosts changed", states={self._known.hosts.name(h): str(s) for h, s in changed.items()})
             self.look_at_all()
-        await self._hosts.flush()
+        await self._known.hosts.flush()

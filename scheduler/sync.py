@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from bitdew.core.clock import Clock
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, HostId, Uid
@@ -29,14 +28,11 @@ from bitdew.wire.models import (
     SyncRequest,
 )
 
-from ..catalog.data_store import DataStore, Disk
-from .changes import Changes
+from ..catalog.data_store import Disk
 from .engine import Engine
-from .hosts import Hosts
-from .progress import ProgressBook
+from .known import Known
 from .records import MachineRecord, OrderRecord, PlacementRecord
 from .reports import judge_machine, judge_placement, vanished_machine, vanished_placement
-from .store import SchedulerStore
 
 log = structlog.get_logger(__name__)
 _SETTLED = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
@@ -46,25 +42,9 @@ _LAUNCHED = frozenset({MachineState.RUNNING}) | MACHINE.ends()
 class Sync:
     """Answers hosts. `suspect` is told of each content of which a host got a corrupt piece."""
 
-    def __init__(
-        self,
-        data: DataStore,
-        store: SchedulerStore,
-        hosts: Hosts,
-        engine: Engine,
-        progress: ProgressBook,
-        changes: Changes,
-        clock: Clock,
-        suspect: Callable[[ContentRoot], None],
-        period: float,
-    ) -> None:
-        self._data = data
-        self._store = store
-        self._hosts = hosts
+    def __init__(self, known: Known, engine: Engine, suspect: Callable[[ContentRoot], None], period: float) -> None:
+        self._known = known
         self._engine = engine
-        self._progress = progress
-        self._changes = changes
-        self._clock = clock
         self._suspect = suspect
         self._period = period
 
@@ -79,30 +59,30 @@ class Sync:
         Raises:
             UserError: `host.banned`, `input.invalid`.
         """
-        async with self._hosts.lock(host):
-            ask_all = not request.full and not self._hosts.is_known_boot(host, request.boot)
+        async with self._known.hosts.lock(host):
+            ask_all = not request.full and not self._known.hosts.is_known_boot(host, request.boot)
             suspects = await self._take_in(host, request)
         for root in suspects:
             self._suspect(root)
-        if self._hosts.waiting(host) <= request.generation and not request.full and not ask_all:
-            seen = self._changes.version(host)
-            if self._hosts.waiting(host) <= request.generation:
-                await self._changes.wait(host, seen, min(request.wait, self._period))
+        if self._known.hosts.waiting(host) <= request.generation and not request.full and not ask_all:
+            seen = self._known.changes.version(host)
+            if self._known.hosts.waiting(host) <= request.generation:
+                await self._known.changes.wait(host, seen, min(request.wait, self._period))
         orders, generation = list[Order](), request.generation
-        if self._hosts.waiting(host) > generation or request.full or ask_all:
+        if self._known.hosts.waiting(host) > generation or request.full or ask_all:
             orders, generation = await self._orders(host, generation, repository)
         return SyncReply(generation=generation, orders=orders, full=ask_all, period=self._period)
 
     async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:
         """The swarm endpoints of hosts that hold or fetch some content, those who hold it first."""
-        disks = await self._data.of_root(root)
-        placements = await self._store.placements_of([disk.data.uid for disk in disks])
+        disks = await self._known.data.of_root(root)
+        placements = await self._known.store.placements_of([disk.data.uid for disk in disks])
         return self._peers([p for found in placements.values() for p in found], asking)
 
     def _peers(self, placements: Sequence[PlacementRecord], asking: HostId) -> list[Endpoint]:
         useful = [p for p in placements if p.host != asking and (p.state is PlacementState.HELD or p.state in INTENDED)]
         useful.sort(key=lambda p: p.state is not PlacementState.HELD)
-        found = [self._hosts.endpoint(placement.host) for placement in useful]
+        found = [self._known.hosts.endpoint(placement.host) for placement in useful]
         return list(dict.fromkeys(endpoint for endpoint in found if endpoint is not None))[: limits.PEERS - 1]
 
     # What comes in ------------------------------------------------------------------------------------------------
@@ -111,42 +91,46 @@ class Sync:
         """Store what changed; the contents of which corrupt pieces were seen."""
         says_something = bool(request.placements or request.machines or request.host or request.full)
         async with self._engine.facts:
-            if await self._hosts.take_in(host, request.generation, request.host):
-                log.info("host changed", host=self._hosts.name(host), state=self._hosts.records()[host].state)
+            if await self._known.hosts.take_in(host, request.generation, request.host):
+                log.info(
+                    "host changed", host=self._known.hosts.name(host), state=self._known.hosts.records()[host].state
+                )
                 self._engine.look_at_all()
             if not says_something:
                 return set()
             suspects = await self._take_reports(host, request)
             if request.full:
-                self._hosts.told_all(host, request.boot)
+                self._known.hosts.told_all(host, request.boot)
         return suspects
 
     async def _take_reports(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
-        now = self._clock.now()
-        on_host = await self._store.placements_on(host) if request.placements or request.full else {}
+        now = self._known.clock.now()
+        on_host = await self._known.store.placements_on(host) if request.placements or request.full else {}
         strangers = await self._strangers(host, request, on_host)
         reports = [report for report in request.placements if report.uid not in strangers]
         placements, moved = self._judge_placements(host, reports, on_host)
         if request.full:
-            self._hosts.set_unknown(host, frozenset(strangers))
+            self._known.hosts.set_unknown(host, frozenset(strangers))
             shown = {Uid(report.uid) for report in request.placements}
             gone = [vanished_placement(known, now) for uid, known in on_host.items() if uid not in shown]
             placements += [placement for placement in gone if placement is not None]
         done = [(host, placement.data) for placement in placements if placement.state in _SETTLED]
         machines, consoles = await self._take_machines(host, request, done)
         if placements or machines or done or consoles:
-            await self._store.record(now=now, placements=placements, machines=machines, done=done, consoles=consoles)
+            await self._known.store.record(
+                now=now, placements=placements, machines=machines, done=done, consoles=consoles
+            )
         for placement in placements:
             if placement.state in _SETTLED:
-                self._progress.forget(placement.data, host)
+                self._known.progress.forget(placement.data, host)
             self._engine.look_at(placement.data)
         for uid in moved | {placement.data for placement in placements}:  # once all is stored: who is woken reads it
-            self._changes.bump(uid)
+            self._known.changes.bump(uid)
         for machine in machines:
-            self._changes.bump(machine.uid)
+            self._known.changes.bump(machine.uid)
             self._engine.look_at(machine.data)
         for uid, _chunk in consoles:
-            self._changes.bump(uid)
+            self._known.changes.bump(uid)
         return {ContentRoot(r.root) for r in reports if r.reason is not None and r.reason.key == "swarm.corrupt"}
 
     def _judge_placements(
@@ -158,7 +142,7 @@ class Sync:
             known = on_host.get(Uid(report.uid))
             if self._note_progress(host, report, known):
                 moved.add(Uid(report.uid))
-            fresh = judge_placement(known, report, host, self._clock.now(), self._engine.settings)
+            fresh = judge_placement(known, report, host, self._known.clock.now(), self._engine.settings)
             if fresh is not None:
                 changed.append(fresh)
         return changed, moved
@@ -166,26 +150,26 @@ class Sync:
     async def _strangers(self, host: HostId, request: SyncRequest, on_host: Collection[Uid]) -> set[str]:
         """The reported copies that no datum accounts for. Unknown is not delete: they stay where they are."""
         asked = [Uid(report.uid) for report in request.placements if report.uid not in on_host]
-        known = await self._data.get(asked)
+        known = await self._known.data.get(asked)
         strangers = {uid for uid in asked if uid not in known}
         if strangers:
-            log.warning("copies of unknown data are kept", host=self._hosts.name(host), data=sorted(strangers))
+            log.warning("copies of unknown data are kept", host=self._known.hosts.name(host), data=sorted(strangers))
         return {str(uid) for uid in strangers}
 
     def _note_progress(self, host: HostId, report: PlacementReport, known: PlacementRecord | None) -> bool:
         if known is None or report.state not in INTENDED or report.generation < known.generation:
             return False
-        return self._progress.note(host, report, self._clock.now())
+        return self._known.progress.note(host, report, self._known.clock.now())
 
     async def _take_machines(
         self, host: HostId, request: SyncRequest, done: list[tuple[HostId, Uid]]
     ) -> tuple[list[MachineRecord], list[tuple[Uid, ConsoleChunk]]]:
-        now = self._clock.now()
+        now = self._known.clock.now()
         if not request.machines and not request.full:
             return [], []
-        unfinished = await self._store.machines(host=host, unfinished=True) if request.full else []
+        unfinished = await self._known.store.machines(host=host, unfinished=True) if request.full else []
         reports: dict[Uid, MachineReport] = {Uid(report.uid): report for report in request.machines}
-        known = {m.uid: m for m in await self._store.machines(uids=list(reports))}
+        known = {m.uid: m for m in await self._known.store.machines(uids=list(reports))}
         changed: list[MachineRecord] = []
         consoles = []
         for uid, report in reports.items():
@@ -209,13 +193,13 @@ class Sync:
 
     async def _orders(self, host: HostId, after: int, repository: Endpoint) -> tuple[list[Order], int]:
         """The open orders, those above generation `after` first, and the generation that a host with them is at."""
-        newest = self._hosts.waiting(host)
-        open_orders = await self._store.open_orders(host, after)
+        newest = self._known.hosts.waiting(host)
+        open_orders = await self._known.store.open_orders(host, after)
         about = {o.subject for o in open_orders if o.kind in {OrderKind.PLACE, OrderKind.DROP}}
         launched = {o.subject for o in open_orders if o.kind is OrderKind.LAUNCH}
-        machines = {m.uid: m for m in await self._store.machines(uids=launched)} if launched else {}
-        disks = await self._data.get({*about, *(machine.data for machine in machines.values())})
-        placements = await self._store.placements_of(about) if about else {}
+        machines = {m.uid: m for m in await self._known.store.machines(uids=launched)} if launched else {}
+        disks = await self._known.data.get({*about, *(machine.data for machine in machines.values())})
+        placements = await self._known.store.placements_of(about) if about else {}
         orders = []
         for order in open_orders:
             try:
@@ -249,7 +233,7 @@ class Sync:
             )
         elif order.kind is OrderKind.LAUNCH:
             machine = machines[order.subject]
-            deployment = (await self._store.deployments([machine.deployment]))[machine.deployment]
+            deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]
             disk = disks[machine.data]
             launch = LaunchOrder(
                 data=machine.data,

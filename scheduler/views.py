@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitdew.core.clock import Clock
 from bitdew.core.errors import error
 from bitdew.core.ids import HostId
 from bitdew.core.states import INTENDED, PlacementState
@@ -20,15 +19,12 @@ from bitdew.wire.models import (
     WhereReply,
 )
 
-from ..catalog.data_store import DataStore, Disk
+from ..catalog.data_store import Disk
 from ..catalog.disks import Disks
-from .changes import Changes
 from .engine import Engine
-from .hosts import Hosts
+from .known import Known
 from .planner import explain
-from .progress import ProgressBook
 from .records import HostRecord, PlacementRecord
-from .store import SchedulerStore
 
 _SHOWN = frozenset(PlacementState) - {PlacementState.GONE}
 
@@ -36,30 +32,15 @@ _SHOWN = frozenset(PlacementState) - {PlacementState.GONE}
 class Views:
     """Answers questions about disks and hosts."""
 
-    def __init__(
-        self,
-        disks: Disks,
-        data: DataStore,
-        store: SchedulerStore,
-        hosts: Hosts,
-        engine: Engine,
-        progress: ProgressBook,
-        changes: Changes,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, known: Known, engine: Engine, disks: Disks) -> None:
+        self._known = known
         self._disks = disks
-        self._data = data
-        self._store = store
-        self._hosts = hosts
         self._engine = engine
-        self._progress = progress
-        self._changes = changes
-        self._clock = clock
 
     async def disks(self) -> DiskList:
         """All living disks, by name."""
-        living = await self._data.living()
-        placements = await self._store.placements_of([disk.data.uid for disk in living])
+        living = await self._known.data.living()
+        placements = await self._known.store.placements_of([disk.data.uid for disk in living])
         return DiskList(disks=[self.disk_view(disk, placements[disk.data.uid]) for disk in living])
 
     async def disk(self, name: str) -> DiskView:
@@ -69,7 +50,7 @@ class Views:
             UserError: `data.not-found`.
         """
         disk = await self._disks.find(name)
-        return self.disk_view(disk, (await self._store.placements_of([disk.data.uid]))[disk.data.uid])
+        return self.disk_view(disk, (await self._known.store.placements_of([disk.data.uid]))[disk.data.uid])
 
     async def where(self, name: str, since: int, seconds: float) -> WhereReply:
         """Where a disk is, held open until that is newer than version `since`.
@@ -78,10 +59,10 @@ class Views:
             UserError: `data.not-found`, also if it is removed meanwhile.
         """
         disk = await self._disks.find(name)
-        await self._changes.wait(disk.data.uid, since, seconds)
-        version = self._changes.version(disk.data.uid)
+        await self._known.changes.wait(disk.data.uid, since, seconds)
+        version = self._known.changes.version(disk.data.uid)
         disk = await self._disks.find(disk.data.uid)
-        placements = (await self._store.placements_of([disk.data.uid]))[disk.data.uid]
+        placements = (await self._known.store.placements_of([disk.data.uid]))[disk.data.uid]
         shown = [self._placement_view(p, disk) for p in placements if p.state in _SHOWN]
         return WhereReply(version=version, disk=self.disk_view(disk, placements), placements=shown)
 
@@ -94,7 +75,7 @@ class Views:
         disk = await self._disks.find(name)
         async with self._engine.facts:
             snapshot = await self._engine.snapshot([disk.data.uid])
-        told = explain(snapshot, disk.data.uid, self._clock.now())
+        told = explain(snapshot, disk.data.uid, self._known.clock.now())
         return ExplainReply(
             disk=await self.disk(disk.data.uid),
             wanted=told.wanted,
@@ -109,11 +90,11 @@ class Views:
 
     async def hosts(self) -> HostList:
         """All hosts, by name."""
-        held = await self._store.held_counts()
+        held = await self._known.store.held_counts()
         machines: dict[HostId | None, int] = {}
-        for machine in await self._store.machines(unfinished=True):
+        for machine in await self._known.store.machines(unfinished=True):
             machines[machine.host] = machines.get(machine.host, 0) + 1
-        records = sorted(self._hosts.records().values(), key=lambda record: (record.name, record.host))
+        records = sorted(self._known.hosts.records().values(), key=lambda record: (record.name, record.host))
         return HostList(hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, 0)) for r in records])
 
     async def host(self, text: str) -> HostView:
@@ -153,11 +134,11 @@ class Views:
         )
 
     def _placement_view(self, placement: PlacementRecord, disk: Disk) -> PlacementView:
-        step = self._progress.of(placement.data, placement.host)
+        step = self._known.progress.of(placement.data, placement.host)
         latest = step if step is not None and placement.state in INTENDED else placement
         return PlacementView(
             host=placement.host,
-            host_name=self._hosts.name(placement.host),
+            host_name=self._known.hosts.name(placement.host),
             state=placement.state,
             since=placement.since,
             done=disk.data.size if placement.state is PlacementState.HELD else latest.done,
@@ -188,5 +169,5 @@ class Views:
             sharings=list(report.sharings),
             held=held,
             machines=machines,
-            unknown=sorted(self._hosts.unknown(record.host)),
+            unknown=sorted(self._known.hosts.unknown(record.host)),
         )

@@ -44,7 +44,7 @@ class Process:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self._log = log
+        self.log = log
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -63,8 +63,11 @@ class Process:
             while (line := self._lines.get(timeout=max(0.0, until - time.monotonic()))) is not _ENDED:
                 if condition(line):
                     return line
-        tail = self._log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{self._process.args}: no such line came; its log ends:\n{tail}")
+        raise RuntimeError(f"{self.log.stem} did not print the line that was waited for")
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-1000:]
 
     def ask_to_stop(self) -> None:
         """SIGTERM, if it is still there."""
@@ -110,6 +113,9 @@ class Site:
                 process.ask_to_stop()
             for process in group:
                 process.wait()
+        if kind is not None:
+            for process in self._processes:
+                print(f"The end of {process.log.name}:\n{process.tail()}", file=sys.stderr)
         shutil.rmtree(self.folder)
 
     def serve(self, *options: str) -> Line:
