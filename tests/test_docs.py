@@ -55,7 +55,8 @@ def commands_in(page: Path) -> list[list[str]]:
     for block in re.findall(
         r"^```(?:text|console|sh|bash)?\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE
     ):
-        for line in block.splitlines():
+        prompted = [line for line in block.splitlines() if line.startswith("$ ")]
+        for line in prompted or block.splitlines():  # with prompts, the other lines are what commands printed
             plain = line.strip().removeprefix("$ ").split(" | ")[0]
             if plain.startswith("bitdew ") and ":" not in plain.split()[0]:
                 found.append(shlex.split(plain, comments=True)[1:])
