@@ -11,6 +11,7 @@ import asyncio
 import asyncio.runners
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,11 @@ import psutil
 import pytest
 from blockbuster import BlockBuster
 
-import bitdew
+# `python -m pytest` puts the current folder first, where bitdew/ lies without the rooms that are installed into it.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+
+import bitdew  # noqa: E402
 
 PRODUCT = ("bitdew", "bitdew.catalog", "bitdew.scheduler", "bitdew.worker")
 SETTLING = 3.0
