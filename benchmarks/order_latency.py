@@ -10,7 +10,8 @@ at which the request is sent:
   worker waits 20 ms before it reports, for what else changes.
 
 The peer keeps nothing. What keeping costs on this disk is the third figure of each turn: one commit to a bare SQLite
-database that is as durable as BitDew's (WAL, synchronous=FULL). Between the request and the order there are at least three.
+database that is as durable as BitDew's (WAL, synchronous=FULL). Between the request and the order there are at least
+three.
 """
 
 from __future__ import annotations

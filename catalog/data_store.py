@@ -13,7 +13,7 @@ from bitdew.core.data import Data, ImageRecord, SignedRecord
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid
 
-from .database import Database
+from .database import Database, among
 from .tables import DataRow, DiskRow
 
 
@@ -98,7 +98,9 @@ class DataStore:
         """The disks of these uids, removed ones included."""
         if not uids:
             return {}
-        return {disk.data.uid: disk for disk in await self._all(_disks().where(DataRow.uid.in_(uids)))}
+        wanted = frozenset(uids)
+        found = await self._all(_disks().where(among(DataRow.uid, wanted)))
+        return {disk.data.uid: disk for disk in found if disk.data.uid in wanted}
 
     async def living(self) -> list[Disk]:
         """All disks that are alive, by name."""

@@ -6,19 +6,19 @@ Owns connections. A transaction here holds no network or file I/O of ours: whoev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event
+from sqlalchemy import ColumnElement, Connection, DateTime, Dialect, MetaData, TypeDecorator, event, true
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 from bitdew.core.errors import error
 
@@ -57,6 +57,18 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+MOST_NAMED: Final = 10_000
+"""Values that one statement names at most: databases bound them (SQLite at 32,766). Beyond, all rows are read."""
+
+
+def among(column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """The condition that `column` is one of `values`; true of every row if those are too many to be named.
+
+    Whoever uses it sorts out the rest, which is little: who names so many means nearly all.
+    """
+    return column.in_(values) if len(values) <= MOST_NAMED else true()
 
 
 class Database:

@@ -121,10 +121,10 @@ class Engine:
     async def snapshot(self, dirty: Collection[Uid]) -> Snapshot:
         """The facts about these data and about all hosts."""
         disks = await self._known.data.get(dirty)
-        placements = await self._known.store.placements_of(list(disks))
+        placements = await self._known.store.placements_of(disks)
         committed = await self._known.store.committed()
         running = await self._known.store.machines(unfinished=True)
-        machines = await self._known.store.machines(data=list(disks), unfinished=True)
+        machines = await self._known.store.machines(data=disks, unfinished=True)
         deployments = await self._known.store.deployments({machine.deployment for machine in machines})
         counts: dict[HostId, int] = {}
         for machine in running:

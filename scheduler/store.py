@@ -14,7 +14,7 @@ from bitdew.core.states import MACHINE, HostState, MachineState, PlacementState
 from bitdew.wire import limits
 from bitdew.wire.models import ConsoleChunk, HostReport
 
-from ..catalog.database import Database
+from ..catalog.database import Database, among
 from ..catalog.tables import DataRow
 from .records import DeploymentRecord, HostRecord, MachineRecord, OrderRecord, PlacementRecord
 from .tables import DeploymentRow, HostRow, MachineRow, OrderRow, PlacementRow
@@ -69,10 +69,11 @@ class SchedulerStore:
     async def placements_of(self, data: Collection[Uid]) -> dict[Uid, list[PlacementRecord]]:
         """Where these data are, by datum."""
         found: dict[Uid, list[PlacementRecord]] = {uid: [] for uid in data}
-        query = select(PlacementRow).where(PlacementRow.data.in_(data)).order_by(PlacementRow.assigned)
+        query = select(PlacementRow).where(among(PlacementRow.data, data)).order_by(PlacementRow.assigned)
         async with self._database.read() as session:
             for row in await session.scalars(query):
-                found[Uid(row.data)].append(_placement(row))
+                if row.data in found:
+                    found[Uid(row.data)].append(_placement(row))
         return found
 
     async def placements_on(self, host: HostId) -> dict[Uid, PlacementRecord]:
@@ -161,8 +162,8 @@ class SchedulerStore:
     async def deployments(self, uids: Collection[Uid]) -> dict[Uid, DeploymentRecord]:
         """These deployments."""
         async with self._database.read() as session:
-            rows = await session.scalars(select(DeploymentRow).where(DeploymentRow.uid.in_(uids)))
-            return {Uid(row.uid): _deployment(row) for row in rows}
+            rows = await session.scalars(select(DeploymentRow).where(among(DeploymentRow.uid, uids)))
+            return {Uid(row.uid): _deployment(row) for row in rows if row.uid in uids}
 
     async def machines(
         self,
@@ -176,9 +177,9 @@ class SchedulerStore:
         """Machines, oldest first; every condition that is given must hold."""
         query = select(MachineRow).order_by(MachineRow.since, MachineRow.uid)
         if data is not None:
-            query = query.where(MachineRow.data.in_(data))
+            query = query.where(among(MachineRow.data, data))
         if uids is not None:
-            query = query.where(MachineRow.uid.in_(uids))
+            query = query.where(among(MachineRow.uid, uids))
         if host is not None:
             query = query.where(MachineRow.host == host)
         if prefix is not None:
@@ -186,7 +187,8 @@ class SchedulerStore:
         if unfinished:
             query = query.where(MachineRow.state.not_in(MACHINE.ends()))
         async with self._database.read() as session:
-            return [_machine(row) for row in await session.scalars(query)]
+            rows = (row for row in await session.scalars(query) if data is None or row.data in data)
+            return [_machine(row) for row in rows if uids is None or row.uid in uids]
 
     async def want_stop(self, uid: Uid) -> None:
         """Remember that a machine should stop."""

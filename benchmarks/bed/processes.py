@@ -103,6 +103,8 @@ class Site:
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
+        """From now on SIGTERM ends a benchmark as Ctrl-C does, in order."""
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
         return self
 
     def __exit__(
@@ -113,7 +115,7 @@ class Site:
                 process.ask_to_stop()
             for process in group:
                 process.wait()
-        if kind is not None:
+        if kind is not None and issubclass(kind, Exception):
             for process in self._processes:
                 print(f"The end of {process.log.name}:\n{process.tail()}", file=sys.stderr)
         shutil.rmtree(self.folder)

@@ -16,12 +16,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from bitdew.catalog import migrations
+from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Base, Database
 from bitdew.catalog.tables import CertificateRow
+from bitdew.scheduler.store import SchedulerStore
 from sqlalchemy import Connection, create_engine, func, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from bitdew.core.errors import BitDewError
+from bitdew.core.ids import Uid
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -203,3 +206,13 @@ async def test_an_order_to_an_unknown_host_can_not_be_stored(database: Database)
     with pytest.raises(IntegrityError):
         async with database.write() as session:
             session.add(order)
+
+
+async def test_more_values_than_a_statement_can_name_are_still_told_apart(tmp_path) -> None:
+    database = Database.in_file(tmp_path / "catalog.sqlite3")
+    await database.migrate()
+    many = [Uid(f"{number:032x}") for number in range(40_000)]
+    assert await DataStore(database).get(many) == {}
+    assert await SchedulerStore(database).machines(data=many, uids=many) == []
+    assert set(await SchedulerStore(database).placements_of(many)) == set(many)
+    await database.close()
