@@ -33,7 +33,8 @@ class HomeLock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as cause:
-            raise error("storage.failed", f"{self.path} can't be opened", why=str(cause.strerror)) from cause
+            do = "Choose another --home, or make that folder yours."
+            raise error("storage.failed", f"{self.path} can't be opened", why=str(cause.strerror), do=do) from cause
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as cause:

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, DateTime, Dialect, MetaData, TypeDecorator, event, true
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
@@ -75,8 +75,17 @@ class Database:
     """One database. SQLite allows one writer at a time, so writers of this process queue here, not in the engine."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self._engine = create_async_engine(url)
+        """Nothing is opened yet.
+
+        Raises:
+            UserError: `input.invalid`, for what is no URL of a database that can be used here.
+        """
+        try:
+            self._engine = create_async_engine(url)
+        except (ArgumentError, InvalidRequestError, ImportError) as fault:
+            do = "Write it like sqlite+aiosqlite:////srv/bitdew.sqlite3 or postgresql+asyncpg://user@host/bitdew."
+            raise error("input.invalid", "The database's URL can't be used", why=str(fault), do=do) from None
+        self.name = self._engine.url.render_as_string(hide_password=True)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._writer = asyncio.Lock()
         if url.startswith("sqlite"):
@@ -97,11 +106,12 @@ class Database:
         try:
             async with self._engine.begin() as connection:
                 await connection.run_sync(_upgrade)
-        except (DatabaseError, CommandError) as fault:
-            # Alembic's own error: the database is at a revision that only a newer release knows.
+        except (DatabaseError, CommandError, OSError) as fault:
+            # Alembic's own error: the database is at a revision that only a newer release knows. The system's: a
+            # database server does not answer.
             why = str(fault.orig) if isinstance(fault, DatabaseError) else str(fault)
             do = "Restore it from a backup, or start the service with another --home. Nothing was changed."
-            raise error("storage.failed", f"The database {self.url} can't be used", why=why, do=do) from None
+            raise error("storage.failed", f"The database {self.name} can't be used", why=why, do=do) from None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

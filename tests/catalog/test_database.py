@@ -72,7 +72,7 @@ async def test_a_downgrade_takes_every_table_away_and_an_upgrade_brings_them_bac
     def down() -> None:
         config = Config()
         config.set_main_option("script_location", migrations.__path__[0])
-        engine = create_engine(database.url.replace("+aiosqlite", ""))
+        engine = create_engine(database.name.replace("+aiosqlite", ""))
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.downgrade(config, "base")
@@ -216,3 +216,10 @@ async def test_more_values_than_a_statement_can_name_are_still_told_apart(tmp_pa
     assert await SchedulerStore(database).machines(data=many, uids=many) == []
     assert set(await SchedulerStore(database).placements_of(many)) == set(many)
     await database.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://localhost/x", "sqlite:///sync-driver.db", "nope+nope://x"])
+def test_a_url_of_no_usable_database_is_refused_by_name(url) -> None:
+    with pytest.raises(BitDewError) as caught:
+        Database(url)
+    assert caught.value.key == "input.invalid"

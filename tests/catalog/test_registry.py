@@ -54,7 +54,7 @@ async def test_a_token_names_its_service_and_is_shown_whole_only_once(registry: 
 
 async def test_the_secret_is_not_stored(registry: Registry, database: Database) -> None:
     secret = await token(registry)
-    path = database.url.removeprefix("sqlite+aiosqlite:///")
+    path = database.name.removeprefix("sqlite+aiosqlite:///")
     async with database._engine.connect() as connection:
         await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     stored = await asyncio.to_thread(Path(path).read_bytes)
