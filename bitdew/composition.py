@@ -191,6 +191,7 @@ class Service:
         self.hosts = Hosts(store, Liveness(settings.period), clock)
         known = Known(data, store, self.hosts, ProgressBook(settings.planner.lease), self.changes, clock)
         self.engine = Engine(known, settings.planner)
+        self.registry.on_revoked = self.engine.shut_out
         self.sync = Sync(known, self.engine, self.disks.suspect, settings.period)
         views = Views(known, self.engine, self.disks)
         deployments = Deployments(known, self.engine, self.disks)

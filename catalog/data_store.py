@@ -106,6 +106,12 @@ class DataStore:
         """All disks that are alive, by name."""
         return await self._all(_disks().where(DataRow.alive).order_by(DataRow.name))
 
+    async def removed_roots(self) -> set[ContentRoot]:
+        """The contents that a removed datum had."""
+        async with self._database.read() as session:
+            query = select(DataRow.root).where(~DataRow.alive).distinct()
+            return {ContentRoot(root) for root in await session.scalars(query)}
+
     async def of_root(self, root: ContentRoot) -> list[Disk]:
         """The living disks with this content."""
         return await self._all(_disks().where(DataRow.root == root, DataRow.alive))

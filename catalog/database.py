@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, DateTime, Dialect, MetaData, TypeDecorator, event, true
-from sqlalchemy.exc import ArgumentError, DatabaseError, InvalidRequestError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InvalidRequestError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
@@ -121,9 +121,18 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction: all of it is stored when the block ends, or nothing."""
-        async with self._writer, self._sessions() as session, session.begin():
-            yield session
+        """A transaction: all of it is stored when the block ends, or nothing.
+
+        Raises:
+            HostError: `storage.full`, `storage.failed`, if the database can't.
+        """
+        try:
+            async with self._writer, self._sessions() as session, session.begin():
+                yield session
+        except OperationalError as fault:
+            key = "storage.full" if "full" in str(fault.orig) else "storage.failed"
+            do = "Look after the disk or server of the database, and try again. Nothing of this was stored."
+            raise error(key, "The database can't store this", why=str(fault.orig), do=do) from fault
 
     async def close(self) -> None:
         """Close all connections."""

@@ -42,7 +42,11 @@ class Disks:
     async def open(self) -> None:
         """Seed what is stored; data whose file is gone or cut are marked damaged."""
         living = await self.store.living()
-        damaged = set(await self.repository.open({(d.data.root, d.data.size) for d in living}))
+        known = {(d.data.root, d.data.size): not d.damaged for d in living}
+        damaged = set(await self.repository.open(known))
+        # A stop between the end of a datum and the freeing of its bytes: nothing else refers to them.
+        for root in await self.store.removed_roots() - {d.data.root for d in living}:
+            await self.repository.delete(root)
         for root in {disk.data.root for disk in living}:
             if root in damaged:
                 await self._mark(root, damaged=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from bitdew.core.clock import Clock
@@ -27,6 +28,7 @@ class Registry:
         self._store = store
         self._clock = clock
         self._revoked: set[str] = set()
+        self.on_revoked: Callable[[str], Awaitable[None]] = _nobody_listens
 
     async def load(self) -> None:
         """Read who is revoked; the guard asks memory alone."""
@@ -58,6 +60,7 @@ class Registry:
         if not await self._store.revoke(subject_id, self._clock.now()):
             raise error("host.not-found", f"No certificate was issued to {subject_id[:40]!r}")
         self._revoked.add(subject_id)
+        await self.on_revoked(subject_id)
 
     async def create_token(self, request: TokenRequest, creator: str) -> TokenView:
         """A new join token; this reply is the only place where it stands whole."""
@@ -92,6 +95,8 @@ class Registry:
         asks = await asyncio.to_thread(request_digest, request.identity_csr)
         secret, now = secret_digest(request.secret), self._clock.now()
         enrolled = await self._store.spend_token(secret, asks, new_uid(), request.name, now)
+        if self.is_revoked(enrolled.subject_id):
+            raise error("certificate.revoked", "Whoever enrolled with this token and key was shut out")
         return await self.issue(Role(enrolled.role), enrolled.subject_id, request.name, request)
 
     async def renew(self, caller: Subject, request: RenewRequest) -> EnrolReply:
@@ -134,6 +139,10 @@ class Registry:
             sign.sign_swarm(request.swarm_csr, subject_id=nobody, name=name, now=now)
         if request.signing_csr:
             sign.sign_signing(request.signing_csr, subject_id=nobody, name=name, now=now)
+
+
+async def _nobody_listens(_subject_id: str) -> None:
+    """Whom a revocation concerns beside the guard is for others to say."""
 
 
 def _view(token: Token, text: str | None = None) -> TokenView:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,8 @@ RESERVE: Final = 64 * 2**20
 """Bytes of the file system that uploads leave free, for the database and logs."""
 
 
+SILENCE: Final = 60.0
+"""Seconds within which the next bytes of an upload have to come."""
 FORGET: Final = 3600.0
 """Seconds after which an upload that nobody goes on with no longer holds its room."""
 
@@ -45,6 +47,7 @@ class Upload:
     path: Path
     content: Content | None = None
     receiving: bool = False
+    received: int = 0
     touched: float = 0.0
 
 
@@ -60,13 +63,19 @@ class Repository:
         self._uploads: dict[Uid, Upload] = {}
         self._seeds: dict[ContentRoot, Transfer] = {}
 
-    async def open(self, living: Iterable[tuple[ContentRoot, int]]) -> list[ContentRoot]:
-        """Seed every living datum's file; the contents whose file is missing or of another size."""
+    async def open(self, living: Mapping[tuple[ContentRoot, int], bool]) -> list[ContentRoot]:
+        """Seed the files of living data, but those not known to be good; the contents that have no whole file.
+
+        `living` has the contents and their sizes, each with whether its file was good when it was last looked at.
+        """
         await asyncio.to_thread(self._prepare_folders)
         damaged = []
         known = set()
-        for root, size in living:
+        for (root, size), good in living.items():
             known.add(root)
+            if not good:
+                damaged.append(root)
+                continue
             found = await asyncio.to_thread(_size_of, self._path(root))
             if found == size and (metainfo := await self._stored_metainfo(root)) is not None:
                 await self._seed(metainfo)
@@ -96,8 +105,9 @@ class Repository:
         now = self._clock.monotonic()
         for stale in [u.uid for u in self._uploads.values() if not u.receiving and now - u.touched > FORGET]:
             await self.abandon(stale)
-        promised = sum(upload.size for upload in self._uploads.values() if upload.content is None)
-        free = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free - RESERVE - promised
+        usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
+        promised = sum(upload.size - upload.received for upload in self._uploads.values())
+        free = usage.free - RESERVE - promised
         if free < size:
             raise _full(name, size, max(free, 0))
         uid = new_uid()
@@ -127,9 +137,10 @@ class Repository:
                     file.flush()
                     os.fsync(file.fileno())
 
-                async for chunk in chunks:
+                async for chunk in _in_time(chunks, upload):
                     _check_room(upload, hasher.seen + len(chunk))
                     await asyncio.to_thread(take, chunk)
+                    upload.received = hasher.seen
                 await asyncio.to_thread(sync)
             upload.content = hasher.finish()
             upload.receiving, upload.touched = False, self._clock.monotonic()
@@ -250,6 +261,20 @@ class Repository:
 
 def _files_in(folder: Path) -> set[ContentRoot]:
     return {ContentRoot(path.name) for path in folder.iterdir() if not path.suffix}
+
+
+async def _in_time(chunks: AsyncIterator[bytes], upload: Upload) -> AsyncIterator[bytes]:
+    """The chunks, as long as each comes within `SILENCE` seconds of the one before."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            why = f"nothing came for {SILENCE:g} s"
+            raise error("upload.not-found", f"The upload of {upload.name!r} was given up", why=why) from None
+        yield chunk
 
 
 def _check_room(upload: Upload, bytes_so_far: int) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from bitdew.core.errors import error
 from bitdew.core.ids import new_uid
 from bitdew.core.states import MACHINE
+from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import ConsoleReply, DeploymentView, DeployRequest, ErrorView, MachineList, MachineView
 
 from ..catalog.disks import Disks
@@ -63,29 +64,31 @@ class Deployments:
         machine = await self._find(text)
         return self._view(machine, (await self._known.data.get([machine.data]))[machine.data].data.name)
 
-    async def stop(self, text: str) -> MachineView:
+    async def stop(self, text: str, caller: Subject) -> MachineView:
         """Ask a machine to end. One that has ended stays as it is.
 
         Raises:
-            UserError: as `machine`.
+            UserError: as `machine`; `certificate.role` for whoever is neither its user nor an operator.
         """
         machine = await self._find(text)
+        await self._check_owner(machine, caller)
         if machine.state not in MACHINE.ends():
             seen = self._known.changes.version(machine.uid)
             await self._known.store.want_stop(machine.uid)
             self._engine.look_at(machine.data)
-            await self._known.changes.wait(
-                machine.uid, seen, DECIDING
-            )  # so that the reply shows that it is being stopped
+            # So that the reply shows that it is being stopped.
+            await self._known.changes.wait(machine.uid, seen, DECIDING)
         return await self.machine(machine.uid)
 
-    async def console(self, text: str, offset: int, seconds: float) -> ConsoleReply:
+    async def console(self, text: str, offset: int, seconds: float, caller: Subject) -> ConsoleReply:
         """What a machine wrote after `offset` characters, held open until there is something or the machine has ended.
 
         Raises:
-            UserError: as `machine`.
+            UserError: as `stop`.
         """
-        uid = (await self._find(text)).uid
+        machine = await self._find(text)
+        await self._check_owner(machine, caller)
+        uid = machine.uid
         deadline = self._known.clock.monotonic() + seconds
         while True:
             seen = self._known.changes.version(uid)
@@ -95,6 +98,12 @@ class Deployments:
             if end > offset or state in MACHINE.ends() or not await self._known.changes.wait(uid, seen, left):
                 start = max(offset, end - len(kept))
                 return ConsoleReply(offset=start, text=kept[len(kept) - (end - start) :], end=end, state=state)
+
+    async def _check_owner(self, machine: MachineRecord, caller: Subject) -> None:
+        deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]
+        if caller.role is not Role.OPERATOR and deployment.owner != caller.subject_id:
+            why = "only whoever deployed it or an operator may"
+            raise error("certificate.role", f"Machine {machine.uid[:8]} is not yours", why=why)
 
     async def _find(self, text: str) -> MachineRecord:
         found = await self._known.store.machines(prefix=text) if len(text) >= SHORTEST_PREFIX else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -40,6 +41,8 @@ class Engine:
         self._all_dirty = False
         self._wakes: dict[Uid, datetime] = {}
         self._work = asyncio.Event()
+        self._repairs: list[float] = []
+        self._began = known.clock.now()
 
     def look_at(self, *data: Uid) -> None:
         """Something changed about these data."""
@@ -50,6 +53,15 @@ class Engine:
         """Something changed that may matter to any datum: a host came, went, or changed what it offers."""
         self._all_dirty = True
         self._work.set()
+
+    async def shut_out(self, subject_id: str) -> None:
+        """A certificate was revoked: if it was a host's, the host is banned, and its poll ends."""
+        host = HostId(subject_id)
+        async with self.facts:
+            known = await self._known.hosts.ban(host)
+        if known:
+            self._known.changes.bump(host)
+            self.look_at_all()
 
     async def run(self) -> None:
         """Plan whenever there is something to plan for, until cancelled."""
@@ -124,8 +136,8 @@ class Engine:
         placements = await self._known.store.placements_of(disks)
         committed = await self._known.store.committed()
         running = await self._known.store.machines(unfinished=True)
-        machines = await self._known.store.machines(data=disks, unfinished=True)
-        deployments = await self._known.store.deployments({machine.deployment for machine in machines})
+        # All of them, whatever their disk: they share the memory of the hosts.
+        deployments = await self._known.store.deployments({machine.deployment for machine in running})
         counts: dict[HostId, int] = {}
         for machine in running:
             if machine.host is not None:
@@ -157,15 +169,23 @@ class Engine:
                     deployments[m.deployment].memory,
                     deployments[m.deployment].cpus,
                 )
-                for m in machines
+                for m in running
             ),
             machines_on=counts,
-            settings=self.settings,
+            settings=replace(self.settings, repairs_per_round=self._repairs_left()),
         )
+
+    def _repairs_left(self) -> int:
+        """How many repairs may begin now: the cap is one of a pause, however many rounds fall into it."""
+        since = self._known.clock.monotonic() - self.settings.repair_pause.total_seconds()
+        self._repairs = [moment for moment in self._repairs if moment > since]
+        return max(0, self.settings.repairs_per_round - len(self._repairs))
 
     def _placement_row(self, record: PlacementRecord) -> PlacementRow:
         step = self._known.progress.of(record.data, record.host)
         lease = record.lease_until
+        if lease is not None and record.state in INTENDED:
+            lease = max(lease, self._began + self.settings.lease)  # nothing was heard while the service was away
         if step is not None and record.state in INTENDED and (lease is None or step.lease_until > lease):
             lease = step.lease_until
         reason = str(record.reason["key"]) if record.reason else ""
@@ -190,6 +210,8 @@ class Engine:
         await self._known.store.record(
             now=now, placements=decided.placements, machines=decided.machines, orders=decided.orders
         )
+        repairs = sum(isinstance(action, Place) and action.repair for action in planned.actions)
+        self._repairs += [self._known.clock.monotonic()] * repairs
         for order in decided.orders:
             self._known.hosts.order_waits(order.host, order.generation)
         for placement in decided.placements:
@@ -203,7 +225,10 @@ class Engine:
         """Let silence change hosts' states, twice a period, until cancelled."""
         while True:
             await self._known.clock.sleep(period / 2)
-            await to_the_end(self._judge_hosts())
+            try:
+                await to_the_end(self._judge_hosts())
+            except Exception:
+                log.exception("the hosts' liveness could not be stored")
 
     async def _judge_hosts(self) -> None:
         async with self.facts:

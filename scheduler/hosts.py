@@ -30,6 +30,9 @@ FREE_STEP: Final = 64 * 2**20
 @dataclass(slots=True)
 class _Entry:
     record: HostRecord
+    mattered: HostReport
+    """What it said when that last was worth another look by the planner."""
+    unsaved: bool = False
     boot: str = ""
     waiting: int = 0
     unknown: frozenset[str] = field(default_factory=frozenset)
@@ -50,7 +53,7 @@ class Hosts:
         """Read what is stored."""
         newest = await self._store.newest_open()
         for record in await self._store.hosts():
-            self._entries[record.host] = _Entry(record, waiting=newest.get(record.host, 0))
+            self._entries[record.host] = _Entry(record, record.report, waiting=newest.get(record.host, 0))
         self._liveness.load({h: e.record.state for h, e in self._entries.items()}, self._clock.monotonic())
 
     def lock(self, host: HostId) -> asyncio.Lock:
@@ -90,7 +93,7 @@ class Hosts:
             if report is None:
                 raise error("input.invalid", "The first sync of a host says what the host is", field="host")
             record = HostRecord(host, report.name, HostState.JOINING, now, now, report, generation)
-            entry = self._entries[host] = _Entry(record)
+            entry = self._entries[host] = _Entry(record, report)
         if entry.record.state is HostState.BANNED:
             raise error("host.banned", f"The host {entry.record.name} was banned")
         old = entry.record
@@ -107,11 +110,25 @@ class Hosts:
             generation=max(old.generation, generation),
         )
         self._heard[host] = now
-        changed = state is not old.state or _matters(old.report, report) or old.state is HostState.JOINING
-        if changed or entry.record.generation != old.generation:
+        changed = state is not old.state or _matters(entry.mattered, report) or old.state is HostState.JOINING
+        if changed:
+            entry.mattered = report
+        entry.unsaved = entry.unsaved or changed or entry.record.generation != old.generation
+        if entry.unsaved:
             await self._store.save_host(entry.record)
+            entry.unsaved = False
             self._heard.pop(host, None)
         return changed
+
+    async def ban(self, host: HostId) -> bool:
+        """Shut `host` out: its copies no longer count, and it is given nothing; whether it was known."""
+        entry = self._entries.get(host)
+        if entry is None or entry.record.state is HostState.BANNED:
+            return False
+        self._liveness.ban(host)
+        entry.record = replace(entry.record, state=HostState.BANNED, state_since=self._clock.now())
+        await self._store.save_host(entry.record)
+        return True
 
     def told_all(self, host: HostId, boot: str) -> None:
         """This start of the worker has told its whole inventory."""

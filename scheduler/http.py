@@ -64,7 +64,10 @@ def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Rout
     routes = Routes()
 
     async def take_sync(call: Call[SyncRequest]) -> SyncReply:
-        return await sync.sync(HostId(call.caller.subject_id), call.body, repository(call.request))
+        body = call.body
+        if body.host is not None:  # what a host is called stands in its certificate, whatever it says
+            body = body.model_copy(update={"host": body.host.model_copy(update={"name": call.caller.name})})
+        return await sync.sync(HostId(call.caller.subject_id), body, repository(call.request))
 
     async def show_all(_call: Call[Nothing]) -> HostList:
         return await views.hosts()
@@ -92,11 +95,11 @@ def machine_routes(deployments: Deployments) -> Routes:
         return await deployments.machine(call.path["uid"])
 
     async def stop(call: Call[Nothing]) -> MachineView:
-        return await deployments.stop(call.path["uid"])
+        return await deployments.stop(call.path["uid"], call.caller)
 
     async def console(call: Call[Nothing]) -> ConsoleReply:
         offset, seconds = int(call.number("offset", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
-        return await deployments.console(call.path["uid"], offset, seconds)
+        return await deployments.console(call.path["uid"], offset, seconds, call.caller)
 
     routes.add("POST", "/v1/deployments", deploy, body=DeployRequest, roles=PEOPLE)
     routes.add("GET", "/v1/machines", show_all, roles=PEOPLE)

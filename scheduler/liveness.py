@@ -57,6 +57,10 @@ class Liveness:
         self._states[host] = HOST.check(old, HostState.ALIVE, of=host)
         return HostState.ALIVE
 
+    def ban(self, host: HostId) -> None:
+        """Silence and syncs no longer change what `host` is."""
+        self._states[host] = HOST.check(self._states.get(host, HostState.JOINING), HostState.BANNED, of=host)
+
     def judge(self, now: float) -> list[Silence]:
         """The hosts whose silence changed their state since the last judgement."""
         changed = []

@@ -80,21 +80,19 @@ def judge_placement(
     )
 
 
-def vanished_placement(known: PlacementRecord, now: datetime) -> PlacementRecord | None:
+def vanished_placement(known: PlacementRecord, now: datetime, *, ordered: bool) -> PlacementRecord | None:
     """The placement of a copy that a full inventory does not show, or None if nothing follows from its absence.
 
-    What was held and is not there any more has to be made again. What was only ordered may still be on its way, and
-    what was being dropped is gone.
+    What was held and is not there any more has to be made again, and what was being dropped is gone. What is on its way
+    comes if its order still stands (`ordered`); else the host forgot it, and has to be told anew.
     """
-    if known.state is PlacementState.HELD:
+    history = [*known.history, str(known.state)][-HISTORY:]
+    if known.state is PlacementState.HELD or (known.state in INTENDED and not ordered):
         fault = error("storage.failed", "The host no longer has its copy", why="its inventory does not show it")
         view = ErrorView.of(fault).model_dump(mode="json")
-        history = [*known.history, str(known.state)][-HISTORY:]
-        return replace(
-            known, state=PlacementState.FAILED, since=now, retry_at=now, reason=view, history=history, done=0
-        )
+        lost = replace(known, state=PlacementState.FAILED, since=now, retry_at=now, lease_until=None, done=0)
+        return replace(lost, reason=view, history=history)
     if known.state is PlacementState.DROPPING:
-        history = [*known.history, str(known.state)][-HISTORY:]
         return replace(known, state=PlacementState.GONE, since=now, history=history, done=0)
     return None
 
@@ -121,6 +119,8 @@ def vanished_machine(known: MachineRecord, now: datetime) -> MachineRecord | Non
     """A machine that its host's full inventory does not show: it has failed, unless its launch is still on its way."""
     if known.state in MACHINE.ends() or known.state in {MachineState.REQUESTED, MachineState.WAITING}:
         return None
+    if known.state is MachineState.STOPPING:
+        return replace(known, state=MachineState.STOPPED, since=now)
     fault = error("hypervisor.failed", "The machine is no longer on its host", why="its inventory does not show it")
     view = ErrorView.of(fault).model_dump(mode="json")
     return replace(known, state=MachineState.FAILED, since=now, reason=view)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
 
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.orders import OrderKind
@@ -124,6 +125,12 @@ class SchedulerStore:
         )
         async with self._database.read() as session:
             return [_order(row) for row in await session.scalars(query)]
+
+    async def ordered(self, host: HostId) -> set[Uid]:
+        """The subjects of the orders that a host has not been seen to carry out."""
+        query = select(OrderRow.subject).where(OrderRow.host == host, OrderRow.closed.is_(None))
+        async with self._database.read() as session:
+            return {Uid(subject) for subject in await session.scalars(query)}
 
     async def newest_open(self) -> dict[HostId, int]:
         """The highest generation of an open order, by host."""
@@ -284,7 +291,7 @@ async def _put_machine(session: AsyncSession, record: MachineRecord) -> None:
 
 
 async def _append_console(session: AsyncSession, uid: Uid, chunk: ConsoleChunk) -> None:
-    row = await session.get(MachineRow, uid)
+    row = await session.get(MachineRow, uid, options=[undefer(MachineRow.console)])
     if row is None:
         return
     missing = chunk.offset - row.console_end

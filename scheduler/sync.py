@@ -112,7 +112,12 @@ class Sync:
         if request.full:
             self._known.hosts.set_unknown(host, frozenset(strangers))
             shown = {Uid(report.uid) for report in request.placements}
-            gone = [vanished_placement(known, now) for uid, known in on_host.items() if uid not in shown]
+            ordered = await self._known.store.ordered(host)
+            gone = [
+                vanished_placement(known, now, ordered=uid in ordered)
+                for uid, known in on_host.items()
+                if uid not in shown
+            ]
             placements += [placement for placement in gone if placement is not None]
         done = [(host, placement.data) for placement in placements if placement.state in _SETTLED]
         machines, consoles = await self._take_machines(host, request, done)
@@ -129,6 +134,9 @@ class Sync:
         for machine in machines:
             self._known.changes.bump(machine.uid)
             self._engine.look_at(machine.data)
+        freed = any(p.state in {PlacementState.GONE, PlacementState.FAILED} for p in placements)
+        if freed or any(machine.state in MACHINE.ends() for machine in machines):
+            self._engine.look_at_all()  # what could not be served for want of room may be now
         for uid, _chunk in consoles:
             self._known.changes.bump(uid)
         return {ContentRoot(r.root) for r in reports if r.reason is not None and r.reason.key == "swarm.corrupt"}
@@ -150,8 +158,12 @@ class Sync:
     async def _strangers(self, host: HostId, request: SyncRequest, on_host: Collection[Uid]) -> set[str]:
         """The reported copies that no datum accounts for. Unknown is not delete: they stay where they are."""
         asked = [Uid(report.uid) for report in request.placements if report.uid not in on_host]
-        known = await self._known.data.get(asked)
+        known = await self._known.data.get([Uid(report.uid) for report in request.placements])
         strangers = {uid for uid in asked if uid not in known}
+        for report in request.placements:
+            disk = known.get(Uid(report.uid))
+            if disk is not None and report.root != disk.data.root and report.state is not PlacementState.GONE:
+                strangers.add(Uid(report.uid))  # other bytes are no copy, whatever they are called
         if strangers:
             log.warning("copies of unknown data are kept", host=self._known.hosts.name(host), data=sorted(strangers))
         return {str(uid) for uid in strangers}

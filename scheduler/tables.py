@@ -96,7 +96,7 @@ class MachineRow(Base):
     hypervisor: Mapped[str] = mapped_column(String(32), default="")
     reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     cause: Mapped[str] = mapped_column(Text, default="")
-    console: Mapped[str] = mapped_column(Text, default="")
-    """The last characters of the serial console."""
+    console: Mapped[str] = mapped_column(Text, default="", deferred=True)
+    """The last characters of the serial console; read only where it is asked for."""
     console_end: Mapped[int] = mapped_column(BigInteger, default=0)
     """Characters that it has written in all."""

@@ -101,12 +101,15 @@ class Views:
         """The host of this name or uid.
 
         Raises:
-            UserError: `host.not-found`.
+            UserError: `host.not-found`; `input.invalid`, if several have that name.
         """
-        for view in (await self.hosts()).hosts:
-            if text in {view.name, view.host}:
-                return view
-        raise error("host.not-found", f"There is no host {text[:140]!r}", name=text[:140])
+        found = [view for view in (await self.hosts()).hosts if text in {view.name, view.host}]
+        if len(found) > 1:
+            do = f"Give one's id: {', '.join(view.host for view in found)}"
+            raise error("input.invalid", f"{len(found)} hosts are called {text[:140]!r}", do=do)
+        if not found:
+            raise error("host.not-found", f"There is no host {text[:140]!r}", name=text[:140])
+        return found[0]
 
     def disk_view(self, disk: Disk, placements: Sequence[PlacementRecord]) -> DiskView:
         """A disk with the figures of its copies."""

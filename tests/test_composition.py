@@ -150,12 +150,33 @@ async def test_run_returns_when_it_is_told_to_stop(settings: ServiceSettings) ->
         await asyncio.wait_for(running, 2)
 
 
-async def test_run_raises_what_a_loop_raised(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_liveness_that_can_not_be_stored_once_ends_nothing(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Service(settings) as service:
-        monkeypatch.setattr(service.hosts, "judge", None)
-        service.clock = SkippingClock()
+        judged = asyncio.Event()
+
+        async def judge() -> None:
+            judged.set()
+            raise OSError("the disk is away for a moment")
+
+        monkeypatch.setattr(service.hosts, "judge", judge)
         loop = asyncio.create_task(service.engine.watch_liveness(0.01))
-        service._loops.append(loop)
+        await asyncio.wait_for(judged.wait(), 5)
+        judged.clear()
+        await asyncio.wait_for(judged.wait(), 5)
+        assert not loop.done()
+        loop.cancel()
+        await asyncio.wait({loop})
+
+
+async def test_run_raises_what_a_loop_raised(settings: ServiceSettings) -> None:
+    async with Service(settings) as service:
+
+        async def broken() -> None:
+            raise TypeError
+
+        service._loops.append(asyncio.create_task(broken()))
         with pytest.raises(TypeError):
             await asyncio.wait_for(service.run(), 5)
 

@@ -26,7 +26,7 @@ NAME: Final = 128
 """Characters of a name."""
 
 PLACEMENTS: Final = 10_000
-"""Placement reports in one sync; a host with more sends several."""
+"""Placement reports in one sync: a full inventory is one sync, so that a host can have no more copies than these."""
 
 MACHINES: Final = 1000
 """Machine reports in one sync."""

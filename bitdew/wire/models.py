@@ -5,6 +5,7 @@ What a caller sends is bounded field by field; a reply is bounded as a whole, by
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -27,7 +28,21 @@ Sentence = Annotated[str, Field(max_length=limits.TEXT)]
 PemText = Annotated[str, Field(max_length=limits.PEM)]
 Size = Annotated[int, Field(ge=0, le=limits.LARGEST_DISK)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-EndpointText = Annotated[str, Field(max_length=64)]
+
+
+def _reachable(text: str) -> str:
+    """`text`, if it is an address and port that a peer can be dialled at."""
+    try:
+        endpoint = Endpoint.parse(text)
+    except BitDewError as fault:
+        raise ValueError(fault.message) from None
+    address = ipaddress.ip_address(endpoint.host)
+    if endpoint.port == 0 or address.is_unspecified or address.is_multicast:
+        raise ValueError(f"{text} can't be dialled")
+    return text
+
+
+EndpointText = Annotated[str, Field(max_length=64), AfterValidator(_reachable)]
 
 
 class Model(BaseModel):
@@ -478,7 +493,7 @@ class AnnounceRequest(Model):
 
 
 class AnnounceReply(Model):
-    """Peers, near ones first."""
+    """Peers: those who hold it first, the repository last."""
 
     peers: list[EndpointText] = Field(max_length=limits.PEERS)
 

@@ -39,7 +39,7 @@ def service_url(text: str) -> URL:
         url = URL(text)
         bare = not (url.query_string or url.fragment or url.user or url.password)
         valid = url.scheme == "https" and bool(url.host) and url.path in {"", "/"} and bare
-    except ValueError:
+    except (ValueError, IndexError):  # yarl's parser stumbles over what is nearly a URL
         url, valid = URL(), False
     if not valid:
         raise error("input.invalid", f"{text[:200]!r} is not a service's URL", do="Write it like https://host:8440.")

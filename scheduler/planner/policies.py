@@ -17,6 +17,7 @@ from bitdew.core.states import INTENDED, HostState, MachineState, PlacementState
 from bitdew.core.units import format_size
 
 from .actions import Action, Drop, Halt, Launch, Place
+from .counting import retry_time
 from .eligibility import fullness, judge, unfit_to_run
 from .ledger import Ledger, tie_break
 from .snapshot import DatumRow, HostRow, MachineRow, PlacementRow
@@ -92,7 +93,8 @@ def drop_removed_data(ledger: Ledger) -> Iterator[Drop]:
         if datum.alive:
             continue
         for host_id, row in ledger.copies(uid).items():
-            if row.state in _DROPPABLE and not ledger.in_use(uid, host_id):
+            waits = row.state is PlacementState.FAILED and retry_time(row, ledger.settings) > ledger.now
+            if row.state in _DROPPABLE and not waits and not ledger.in_use(uid, host_id):
                 yield Drop(uid, host_id, f"{datum.data.name} was removed by its owner")
 
 

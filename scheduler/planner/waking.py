@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.states import PlacementState
 
 from .actions import Place, Refusal, Wake
 from .arbiter import REPAIRS_ARE_CAPPED
@@ -41,6 +42,11 @@ def _instants(ledger: Ledger, refusals: list[Refusal]) -> Iterator[Wake]:
     for uid, datum in ledger.data_in_order():
         if datum.alive:
             yield from _instants_of(ledger, uid, placed.get(uid, 0))
+            continue
+        for row in ledger.copies(uid).values():
+            if row.state is PlacementState.FAILED:
+                at = retry_time(row, ledger.settings)
+                yield Wake(uid, at, f"{_name(ledger, row.host_id)} is told again to drop its copy")
 
 
 def _instants_of(ledger: Ledger, uid: Uid, placed: int) -> Iterator[Wake]:

@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def repository(folder: Path, swarm: Swarm) -> Repository:
     repository = Repository(folder, swarm)
-    await repository.open([])
+    await repository.open({})
     return repository
 
 
@@ -238,7 +238,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(small_disk: Path, swarm: Swarm) -> None:
     repository = Repository(small_disk / "repository", swarm)
-    await repository.open([])
+    await repository.open({})
     kept = await keep(repository, SAMPLE[:100_000])
     begun = await repository.begin("disk", 8 * MB)
     (small_disk / "ballast").write_bytes(bytes(RESERVE + 13 * MB))
@@ -253,7 +253,7 @@ async def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(sma
 
 async def test_the_reserve_is_never_given_away(small_disk: Path, swarm: Swarm) -> None:
     repository = Repository(small_disk / "repository", swarm)
-    await repository.open([])
+    await repository.open({})
     with pytest.raises(BitDewError) as refusal:
         await repository.begin("disk", 17 * MB)
     assert refusal.value.key == "storage.full"
@@ -341,7 +341,7 @@ async def test_what_is_stored_is_seeded_again_after_a_restart(
     root = await keep(repository)
     await repository.withdraw(root)
     restarted = Repository(folder, swarm)
-    assert await restarted.open([(root, len(SAMPLE))]) == []
+    assert await restarted.open({(root, len(SAMPLE)): True}) == []
     assert list(swarm.transfers) == [build_metainfo(content_of(SAMPLE)).info_hash]
 
 
@@ -357,7 +357,7 @@ async def test_a_missing_a_cut_and_an_untold_file_are_damaged_and_the_others_are
     (folder / "files" / f"{untold}.torrent").unlink()
     sizes = [100_000, 200_000, 300_000, 400_000]
     restarted = Repository(folder, swarm)
-    damaged = await restarted.open(zip((missing, cut, untold, good), sizes, strict=True))
+    damaged = await restarted.open(dict.fromkeys(zip((missing, cut, untold, good), sizes, strict=True), True))
     assert set(damaged) == {missing, cut, untold}
     assert list(swarm.transfers) == [build_metainfo(content_of(parts[3])).info_hash]
 
@@ -369,14 +369,14 @@ async def test_files_of_no_known_datum_are_reported_and_kept(
     await repository.withdraw(root)
     before = files_in(folder)
     with capture_logs() as logs:
-        assert await Repository(folder, swarm).open([]) == []
+        assert await Repository(folder, swarm).open({}) == []
     assert [log["files"] for log in logs if log["log_level"] == "warning"] == [[root]]
     assert files_in(folder) == before
 
 
 async def test_uploads_of_an_ended_process_are_cleared(repository: Repository, folder: Path, swarm: Swarm) -> None:
     await upload(repository)
-    await Repository(folder, swarm).open([])
+    await Repository(folder, swarm).open({})
     assert files_in(folder) == []
 
 

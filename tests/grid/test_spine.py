@@ -10,12 +10,16 @@ import pytest
 from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.bootdisk import write_boot_disk
+from bitdew.client.enrolment import enrol
+from bitdew.client.grid import BitDew
 from bitdew.core.attribute import Attribute
 from bitdew.core.errors import BitDewError
 from bitdew.core.requirement import Requirement
 from bitdew.core.states import HostState, MachineState, PlacementState
 from bitdew.testing.grid import Grid, eventually
 from bitdew.testing.mock_hypervisor import MockHypervisor
+from bitdew.trust.identity import IdentityFolder
+from bitdew.trust.roles import Role
 from bitdew.wire.models import MachineView, WhereReply
 
 MB = 2**20
@@ -313,8 +317,37 @@ async def test_a_revoked_host_is_shut_out_at_once_and_its_worker_says_so(image):
         assert caught.value.key == "certificate.revoked"
         grid.hosts["host1"].worker = None
 
-        async def lost() -> bool:
-            grid.clock.skip(5.0)
-            return {h.name: h.state for h in await grid.client.hosts()}["host1"] is HostState.LOST
+        assert {h.name: h.state for h in await grid.client.hosts()}["host1"] is HostState.BANNED
 
-        await eventually(lost, grid.clock)
+
+async def test_a_users_machine_is_not_another_users_to_stop_or_to_read(image, tmp_path):
+    async with Grid(1) as grid:
+        await grid.client.add_disk(image, "hep", Attribute(replica=1, requires=MOCK))
+        machine = (await grid.client.deploy("hep")).machines[0]
+        await running(grid, machine.uid)
+        token = (await grid.client.create_token("user")).token
+        folder = tmp_path / "someone"
+        await enrol(grid.service.url, token, "someone", IdentityFolder(folder), {Role.USER})
+        async with BitDew.connect(folder) as someone:
+            assert [m.uid for m in await someone.machines()] == [machine.uid]
+            for forbidden in (someone.stop_machine(machine.uid), someone.console(machine.uid)):
+                with pytest.raises(BitDewError) as caught:
+                    await forbidden
+                assert caught.value.key == "certificate.role"
+            own = (await someone.deploy("hep")).machines[0]
+            await running(grid, own.uid)
+            await someone.stop_machine(own.uid)
+            assert (await ended(grid, own.uid)).state is MachineState.STOPPED
+
+
+async def test_the_room_that_one_disk_frees_is_given_to_the_next(image, tmp_path):
+    other = tmp_path / "other.raw"
+    await asyncio.to_thread(write_boot_disk, other, line="other", size=3 * MB)
+    async with Grid(0) as grid:
+        await grid.add_host("small", quota=5 * MB)
+        await grid.client.add_disk(image, "first", Attribute(replica=1))
+        await grid.until("first", held(1))
+        await grid.client.add_disk(other, "second", Attribute(replica=1))
+        assert (await grid.client.explain("second")).missing == 1
+        await grid.client.remove_disk("first")
+        await grid.until("second", held(1))

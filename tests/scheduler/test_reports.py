@@ -144,7 +144,7 @@ def test_no_course_of_reports_orders_and_inventories_raises_or_counts_a_copy_tha
             record = replace(record, state=P.ASSIGNED, generation=record.generation + event)
             said_held = False
         elif record:
-            vanished = vanished_placement(record, now)
+            vanished = vanished_placement(record, now, ordered=True)
             said_held = said_held and vanished is None
             record = vanished or record
         if record and record.state is P.HELD:
@@ -164,7 +164,7 @@ def test_the_newest_generation_wins_in_any_order_of_arrival(said: list[Placement
 
 
 def test_a_held_copy_that_is_not_there_has_failed_and_may_be_made_again_at_once() -> None:
-    lost = vanished_placement(placed(P.HELD), NOW)
+    lost = vanished_placement(placed(P.HELD), NOW, ordered=False)
     assert lost is not None
     assert (lost.state, lost.retry_at, lost.done) == (P.FAILED, NOW, 0)
     assert lost.reason is not None
@@ -172,14 +172,21 @@ def test_a_held_copy_that_is_not_there_has_failed_and_may_be_made_again_at_once(
 
 
 def test_a_copy_that_was_being_dropped_is_gone() -> None:
-    gone = vanished_placement(placed(P.DROPPING), NOW)
+    gone = vanished_placement(placed(P.DROPPING), NOW, ordered=False)
     assert gone is not None
     assert gone.state is P.GONE
 
 
 @pytest.mark.parametrize("state", [P.ASSIGNED, P.FETCHING, P.VERIFYING, P.FAILED, P.GONE, P.LOST])
 def test_nothing_follows_from_the_absence_of_what_was_not_there_yet(state: PlacementState) -> None:
-    assert vanished_placement(placed(state), NOW) is None
+    assert vanished_placement(placed(state), NOW, ordered=True) is None
+
+
+@pytest.mark.parametrize("state", [P.ASSIGNED, P.FETCHING, P.VERIFYING])
+def test_a_copy_on_its_way_that_the_host_forgot_and_no_order_brings_is_told_anew(state: PlacementState) -> None:
+    forgotten = vanished_placement(placed(state), NOW, ordered=False)
+    assert forgotten is not None
+    assert (forgotten.state, forgotten.retry_at) == (P.FAILED, NOW)
 
 
 # Machines -------------------------------------------------------------------------------------------------------------

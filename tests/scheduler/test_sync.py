@@ -14,6 +14,7 @@ from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Database
 from bitdew.scheduler.records import OrderRecord
 from bitdew.scheduler.store import SchedulerStore
+from pydantic import ValidationError
 
 from bitdew.client.enrolment import enrol
 from bitdew.core.errors import BitDewError
@@ -26,6 +27,7 @@ from bitdew.trust.roles import Role
 from bitdew.trust.tls import client_context
 from bitdew.wire import limits
 from bitdew.wire import models as m
+from bitdew.wire.models import HostReport
 from bitdew.wire.transport import Transport
 
 P = PlacementState
@@ -656,7 +658,7 @@ async def test_a_machine_that_is_stopped_gets_a_halt_order_until_it_has_stopped(
     assert (await grid.client.stop_machine(launch.subject)).state is MachineState.STOPPED
 
 
-async def test_a_machine_that_vanished_has_failed_and_its_host_is_not_kept_busy(
+async def test_a_machine_that_vanished_while_it_was_to_stop_has_and_its_host_is_not_kept_busy(
     grid: Grid, make_host, add_disk, until: Until
 ) -> None:
     host = await make_host()
@@ -674,9 +676,7 @@ async def test_a_machine_that_vanished_has_failed_and_its_host_is_not_kept_busy(
     host.boot = new_uid()
     assert (await host.hello()).orders == []
     shown = await grid.client.machine(launch.subject)
-    assert shown.state is MachineState.FAILED
-    assert shown.reason is not None
-    assert shown.reason.key == "hypervisor.failed"
+    assert (shown.state, shown.reason) == (MachineState.STOPPED, None)
     began = time.monotonic()
     assert (await host.sync(wait=0.3)).orders == []
     assert time.monotonic() - began >= 0.3
@@ -706,3 +706,17 @@ async def test_reports_about_a_machine_of_another_host_are_passed_over(grid: Gri
     await liar.machine(launch, MachineState.FAILED, console={"offset": 0, "text": "ha"})
     shown = await grid.client.machine(launch.subject)
     assert (shown.state, shown.console, shown.host_name) == (MachineState.RUNNING, 0, "holder")
+
+
+# What one host may do to others --------------------------------------------------------------------------------------
+
+
+async def test_a_host_is_called_what_its_certificate_says_and_no_address_that_can_not_be_dialled_is_taken(
+    grid: Grid, make_host, add_disk
+) -> None:
+    host = await make_host("pc")
+    for swarm in ("garbage", "0.0.0.0:7000", "127.0.0.1:0", "[ff02::1]:7000"):
+        with pytest.raises(ValidationError):
+            HostReport.model_validate({**host.about, "swarm": swarm})
+    await host.sync(host=HostReport.model_validate({**host.about, "name": "trusted"}))
+    assert [one.name for one in await grid.client.hosts()] == ["pc"]
