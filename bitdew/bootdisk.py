@@ -7,6 +7,7 @@ because everything that runs lies in the first sector. The rest of the disk is r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -67,7 +68,11 @@ def write_boot_disk(
             size=size,
         )
     sector = boot_sector(line, size=size, power_off=power_off)
-    if not overwrite and path.exists():
+    try:
+        taken = not overwrite and path.exists()
+    except OSError as problem:
+        raise _storage_error(path, size, problem) from problem
+    if taken:
         raise error(
             "input.invalid", f"{path} exists already", do="Choose another path, or allow overwriting.", path=str(path)
         )
@@ -82,7 +87,8 @@ def write_boot_disk(
     except OSError as problem:
         raise _storage_error(path, size, problem) from problem
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def boot_sector(line: str, *, size: int, power_off: bool = True) -> bytes:

@@ -30,7 +30,7 @@ from bitdew.catalog.registry import Registry
 from bitdew.catalog.repository import Repository
 from bitdew.clock import SystemClock
 from bitdew.core.clock import Clock
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid, new_uid
 from bitdew.lock import HomeLock
@@ -52,9 +52,9 @@ from bitdew.swarm.settings import SwarmLimits
 from bitdew.tasks import to_the_end
 from bitdew.trust.authority import Authority
 from bitdew.trust.identity import Identity, IdentityFolder
-from bitdew.trust.keys import certificate_request, needs_renewal, new_key
+from bitdew.trust.keys import KeyPair, certificate_request, needs_renewal, new_key
 from bitdew.trust.roles import Role
-from bitdew.trust.tls import server_context
+from bitdew.trust.tls import server_context, use_pair
 from bitdew.wire.models import EnrolRequest
 from bitdew.wire.server import Route, Routes, new_application
 
@@ -146,8 +146,7 @@ class Service:
         self.authority = await asyncio.to_thread(
             Authority.open, settings.home / "authority", now=now, name=settings.name
         )
-        names = [settings.host, *settings.addresses]
-        pair = await asyncio.to_thread(self.authority.service_pair, _certifiable(names), now=now)
+        pair = await self._service_pair()
 
         self.database = (
             Database(settings.database) if settings.database else Database.in_file(settings.home / "catalog.sqlite3")
@@ -168,8 +167,8 @@ class Service:
         app = new_application(self.registry.guard)
         for routes in self.routes:
             routes.install(app)
-        tls = await asyncio.to_thread(server_context, pair, self.authority.certificate)
-        await exits.enter_async_context(self._web(app, tls))
+        self._tls = await asyncio.to_thread(server_context, pair, self.authority.certificate)
+        await exits.enter_async_context(self._web(app, self._tls))
         self._loops = [
             asyncio.create_task(self.engine.run(), name="plan"),
             asyncio.create_task(self.engine.watch_liveness(settings.period), name="liveness"),
@@ -249,7 +248,16 @@ class Service:
     async def _renew(self) -> None:
         while True:
             await self.clock.sleep(RENEW_SECONDS)
-            self.swarm.set_credentials(self._swarm_credentials())
+            try:
+                self.swarm.set_credentials(self._swarm_credentials())
+                await asyncio.to_thread(use_pair, self._tls, await self._service_pair())
+            except (BitDewError, ssl.SSLError):
+                log.exception("the certificates could not be renewed; it is tried again", seconds=RENEW_SECONDS)
+
+    async def _service_pair(self) -> KeyPair:
+        """The pair that HTTPS shows: the one that is kept, or a fresh one near its end."""
+        names = [self.settings.host, *self.settings.addresses]
+        return await asyncio.to_thread(self.authority.service_pair, _certifiable(names), now=self.clock.now())
 
     async def enrol_operator(self, folder: Path, name: str) -> Identity:
         """Give whoever starts the service an operator's identity in `folder`; a good one that is there stays.

@@ -123,3 +123,14 @@ def test_an_interruption_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_boot_disk(tmp_path / "d.img", line="hello", size=2 * MIB, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_clear_error(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name in ("exists", "open", "unlink"):
+        monkeypatch.setattr(bootdisk.Path, name, refuse)
+    with pytest.raises(BitDewError, match=r"d\.img") as caught:
+        write_boot_disk(tmp_path / "d.img", line="hello", size=MIB)
+    assert (caught.value.key, caught.value.why) == ("storage.failed", os.strerror(errno.EACCES))

@@ -20,7 +20,7 @@ from bitdew.catalog.database import Database
 
 from bitdew.client.enrolment import enrol
 from bitdew.client.grid import BitDew
-from bitdew.composition import Service, ServiceSettings, all_routes
+from bitdew.composition import RENEW_SECONDS, Service, ServiceSettings, all_routes
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import new_uid
@@ -28,7 +28,7 @@ from bitdew.lock import HomeLock
 from bitdew.testing.clock import SkippingClock
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
-from bitdew.trust.tls import client_context
+from bitdew.trust.tls import bootstrap_context, client_context
 from bitdew.wire import models as m
 from bitdew.wire.transport import Transport
 
@@ -399,3 +399,21 @@ async def test_a_kill_at_any_moment_loses_no_disk_that_was_acknowledged(tmp_path
             assert await service.disks.repository.is_whole(disks[name].root)  # type: ignore[arg-type]
         uploads = tmp_path / "service" / "repository" / "uploads"
         assert list(uploads.iterdir()) == []
+
+
+async def test_a_service_that_runs_for_months_shows_a_certificate_that_holds(settings: ServiceSettings) -> None:
+    async def shown(service: Service) -> bytes:
+        host, port = service.url.removeprefix("https://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port), ssl=bootstrap_context())
+        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        await writer.wait_closed()
+        return certificate
+
+    clock = SkippingClock()
+    async with Service(settings, clock) as service:
+        first = await shown(service)
+        clock.skip(250 * RENEW_SECONDS)  # days: past two thirds of its year
+        async with asyncio.timeout(10):
+            while await shown(service) == first:
+                await asyncio.sleep(0.02)

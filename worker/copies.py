@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from bitdew.wire.models import PlaceOrder
 
+    from .entries import HeldCopy
     from .fetching import Surroundings
-    from .journal import HeldCopy
 
 
 class Copies:
@@ -36,13 +36,17 @@ class Copies:
         self._moved = asyncio.Event()
 
     async def want(self, uid: str, order: PlaceOrder, tasks: asyncio.TaskGroup) -> Copy:
-        """Have the content of `order` fetched, verified and kept for the datum `uid`. Repeating it adds peers."""
+        """Have the content of `order` fetched, verified and kept for the datum `uid`. Repeating it adds peers.
+
+        Raises:
+            UserError: `input.invalid`, if an address in `order` can't be read.
+        """
         async with self._lock:
             copy = self._copies.get(order.root)
             if copy is None:
                 copy = self._copies[order.root] = Copy(self._around, order)
-            copy.wanted.add(uid)
             copy.learn(order)
+            copy.wanted.add(uid)
             copy.carry_on(tasks, self._held.pop(order.root, None), first=uid)
             return copy
 

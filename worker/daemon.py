@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from bitdew.trust.identity import Identity
     from bitdew.wire.models import HostReport, Order
 
+    from .entries import Recollection
     from .events import Observer
-    from .journal import Recollection
     from .settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -146,6 +146,7 @@ class Worker:
                 await self.placements.resume(recalled.placements, self._orders("place", "drop"), tasks)
                 tasks.create_task(self._sync.run(tasks), name="sync")
                 tasks.create_task(self._renewal.run(), name="renewal")
+                tasks.create_task(self._journal.catch_up(self._clock), name="journal")
                 await self._asked_to_stop.wait()
                 raise _StopAskedFor
         except BaseExceptionGroup as group:
@@ -165,7 +166,7 @@ class Worker:
         self._lock = HomeLock(settings.home, "worker")
         await asyncio.to_thread(self._lock.acquire)
         ending.callback(self._lock.release)
-        self._journal = journal = Journal(settings.home / "journal.db")
+        self._journal = journal = Journal(settings.home / "journal.db", self._tell_trouble)
         ending.push_async_callback(journal.close)
         self._recalled: Recollection = await journal.open()
         self._storage = storage = Storage(settings.home / "copies", settings.quota)
@@ -207,6 +208,7 @@ class Worker:
             host=self._host,
             clock=self._clock,
             announcer=self._announcer,
+            has_expired=lambda: self._renewal.identity.has_expired(self._clock.now()),
         )
         text = f"{settings.name} is ready, its swarm listens at {self.swarm.endpoint}"
         self._announcer.tell(EventKind.STARTED, identity.subject.subject_id, text)
@@ -230,6 +232,10 @@ class Worker:
         return [order for order in self._recalled.orders.values() if order.kind in kinds]
 
     # What the parts ask for
+
+    def _tell_trouble(self, fault: BitDewError) -> None:
+        text = f"{fault}; the worker goes on, and writes it as soon as that is possible"
+        self._announcer.tell(EventKind.TROUBLE, str(self._journal.path), text, key=fault.key)
 
     async def _last_word(self) -> None:
         if hasattr(self, "_sync"):

@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     MACHINE = "machine"
     UNKNOWN_FILE = "unknown-file"
     RENEWED = "renewed"
+    TROUBLE = "trouble"
     STOPPING = "stopping"
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from bitdew.swarm.transfer import Transfer
     from bitdew.wire.models import PlaceOrder
 
-    from .journal import HeldCopy, Journal
+    from .entries import HeldCopy
+    from .journal import Journal
     from .link import ServiceLink
     from .storage import Storage
 
@@ -108,6 +109,7 @@ class Copy:
         self._transfer: Transfer | None = None
         self._task: asyncio.Task[None] | None = None
         self._dealt_with: BitDewError | None = None
+        self._claimed: bytes | None = None
 
     def learn(self, order: PlaceOrder) -> None:
         """Take the peers of `order`."""
@@ -190,6 +192,7 @@ class Copy:
         await asyncio.to_thread(storage.admit, self.root, self.size)
         metainfo = await self._metainfo()
         have = await asyncio.to_thread(storage.read_have, self.root) if trusted else None
+        self._claimed = have
         await self._move(_S.FETCHING)
         await self._join(metainfo, have, complete=False)
         await self._fetch()
@@ -236,7 +239,8 @@ class Copy:
         while True:
             try:
                 await self._follow(watch)
-                break
+                if await self._claim_holds():
+                    break
             except BitDewError as fault:
                 if fault.key != "swarm.corrupt" or watch.is_over():
                     raise
@@ -255,6 +259,23 @@ class Copy:
         self._take_progress()
         self.done = self.size
         await self._move(_S.HELD)
+
+    async def _claim_holds(self) -> bool:
+        """Whether the pieces that an earlier worker had are still what they were: nobody watched them since.
+
+        Otherwise everything is checked; False if something is missing then.
+        """
+        claimed, self._claimed = self._claimed, None
+        transfer = self._transfer
+        if claimed is None or transfer is None:
+            return True
+        content, storage = transfer.metainfo.content, self._around.storage
+        if len(claimed) == -(-content.pieces // 8) and await asyncio.to_thread(
+            storage.proves, self.root, content, claimed
+        ):
+            return True
+        log.warning("pieces of an earlier start have changed; the file is checked", root=self.root)
+        return await transfer.recheck()
 
     async def _rejoin(self) -> None:
         if self._transfer is None:

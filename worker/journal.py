@@ -3,6 +3,9 @@
 Owns `<home>/journal.db` and its schema. It must not act on what it stores, and it never deletes a file: a journal that
 can't be read is set aside.
 
+An order counts as accepted only once it is written. What became of it is kept in memory where the disk refuses it, and
+written as soon as the disk takes it again: a full disk must not end what runs.
+
 All of it runs in one thread of its own. A write is one call there, so that a task that is cancelled while it waits
 leaves either the whole write or none of it, and writes reach the disk in the order in which they were asked for.
 """
@@ -14,22 +17,40 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bitdew.core.errors import BitDewError, error
-from bitdew.core.states import MachineState, PlacementState
-from bitdew.hypervisor import Handle
-from bitdew.wire.models import ErrorView, LaunchOrder, Order, PlaceOrder
+from bitdew.wire.models import Order
+
+from .entries import (
+    MACHINE_ENTRY,
+    PLACEMENT,
+    HeldCopy,
+    MachineEntry,
+    PlacementEntry,
+    Recollection,
+    Spoilt,
+    machine_from,
+    order_from,
+    placement_from,
+)
+
+if TYPE_CHECKING:
+    from bitdew.core.clock import Clock
 
 T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], None]
 
 VERSION: Final = 1
 """The schema's version, kept in SQLite's `user_version`."""
+
+RETRY_SECONDS: Final = 5.0
+"""How long after a write that the disk refused it is tried again, if nothing else is written before."""
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _SCHEMA: Final = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -40,108 +61,24 @@ CREATE TABLE copies (root TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER
 """
 
 
-@dataclass(slots=True)
-class PlacementEntry:
-    """One datum on this host.
-
-    Attributes:
-        uid: The datum.
-        generation: That of the last order applied to it.
-        order: What is to be held; the peers in it grow as more become known.
-        state: Where it stands.
-        started: When the first order to hold it was applied, UTC.
-        seconds: From then to the verified copy; None before.
-        done: Bytes in verified pieces.
-        from_repository: Bytes that came from the service's repository.
-        from_peers: Bytes that came from everybody else.
-        corrupt: Pieces that arrived wrong.
-        reason: Why it is as it is, if something went wrong.
-    """
-
-    uid: str
-    generation: int
-    order: PlaceOrder
-    state: PlacementState
-    started: datetime
-    seconds: float | None = None
-    done: int = 0
-    from_repository: int = 0
-    from_peers: int = 0
-    corrupt: int = 0
-    reason: ErrorView | None = None
-
-
-@dataclass(slots=True)
-class MachineEntry:
-    """One machine on this host.
-
-    Attributes:
-        uid: The machine.
-        generation: That of the last order applied to it.
-        order: What it is made of.
-        state: Where it stands.
-        hypervisor: The name of the driver that runs it; "" before one was chosen.
-        handle: The driver's handle; None before the machine was started.
-        reason: Why it ended, if not by itself.
-        halting: An order to halt it was applied.
-        console_bytes: How much of the console file the service has confirmed.
-        console_characters: The same in characters.
-    """
-
-    uid: str
-    generation: int
-    order: LaunchOrder
-    state: MachineState
-    hypervisor: str = ""
-    handle: Handle | None = None
-    reason: ErrorView | None = None
-    halting: bool = False
-    console_bytes: int = 0
-    console_characters: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class HeldCopy:
-    """A file that was verified, as it was then: an equal size and time of change stand for equal bytes.
-
-    Attributes:
-        size: Bytes.
-        mtime: Nanoseconds since the epoch.
-    """
-
-    size: int
-    mtime: int
-
-
-@dataclass(slots=True)
-class Recollection:
-    """Everything that the journal has, read at the start of a worker."""
-
-    generation: int = 0
-    orders: dict[str, Order] = field(default_factory=dict)
-    placements: list[PlacementEntry] = field(default_factory=list)
-    machines: list[MachineEntry] = field(default_factory=list)
-    copies: dict[str, HeldCopy] = field(default_factory=dict)
-
-
-_PLACEMENT: Final = TypeAdapter(PlacementEntry)
-_MACHINE: Final = TypeAdapter(MachineEntry)
-
-
 class Journal:
     """The store. Open it before, close it after everything that writes to it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_fault: Callable[[BitDewError], None] | None = None) -> None:
+        """`on_fault` is told once when the disk begins to refuse states."""
         self.path = path
+        self._on_fault = on_fault
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._database: sqlite3.Connection | None = None
+        self._unsaved: dict[tuple[str, str], Write] = {}  # the latest state of each row; of the thread alone
+        self._behind = asyncio.Event()
 
     async def open(self) -> Recollection:
         """Open the journal, made if there is none, and read it whole.
 
         Raises:
-            HostError: `storage.failed` if it is damaged (it was set aside then, and the next start begins a new one)
-                or was written by a later release; `storage.full`.
+            HostError: `storage.failed` if it is damaged (it was set aside then, and the next start begins a new one),
+                or can't be read now, or was written by a later release; `storage.full`.
         """
         return await self._run(self._open)
 
@@ -151,7 +88,11 @@ class Journal:
         await asyncio.to_thread(self._thread.shutdown)
 
     async def accept(self, orders: Sequence[Order], generation: int) -> None:
-        """Keep `orders`, and that everything up to `generation` was received, before any of them is acted on."""
+        """Keep `orders`, and that everything up to `generation` was received, before any of them is acted on.
+
+        Raises:
+            HostError: `storage.full`, `storage.failed`: the orders are not accepted then.
+        """
         rows = [(order.subject, order.generation, order.model_dump_json()) for order in orders]
 
         def write(database: sqlite3.Connection) -> None:
@@ -162,50 +103,100 @@ class Journal:
                 (generation,),
             )
 
-        await self._write(write)
+        fault = await self._run(lambda: self._written(write))
+        self._note(fault)
+        if fault is not None:
+            raise fault
 
     async def save_placement(self, entry: PlacementEntry) -> None:
         """Keep `entry` in place of what was known of the datum."""
-        await self._save("INSERT OR REPLACE INTO placements VALUES (?, ?)", entry.uid, _PLACEMENT.dump_json(entry))
+        body = PLACEMENT.dump_json(entry).decode()
+        await self._save("placements", entry.uid, "INSERT OR REPLACE INTO placements VALUES (?, ?)", entry.uid, body)
 
-    async def forget_placement(self, uid: str) -> None:
-        """The service knows that the datum is gone from here. The last order stays: older ones remain stale."""
-        await self._save("DELETE FROM placements WHERE uid = ?", uid)
+    async def forget_placement(self, uid: str, generation: int) -> None:
+        """The service knows that the datum is gone from here, and so the order of `generation` is done with.
+
+        Its generation stays, so that older orders remain stale.
+        """
+        await self._forget("placements", uid, generation)
 
     async def save_machine(self, entry: MachineEntry) -> None:
         """Keep `entry` in place of what was known of the machine."""
-        await self._save("INSERT OR REPLACE INTO machines VALUES (?, ?)", entry.uid, _MACHINE.dump_json(entry))
+        body = MACHINE_ENTRY.dump_json(entry).decode()
+        await self._save("machines", entry.uid, "INSERT OR REPLACE INTO machines VALUES (?, ?)", entry.uid, body)
 
-    async def forget_machine(self, uid: str) -> None:
-        """The service knows how the machine ended. The last order stays: older ones remain stale."""
-        await self._save("DELETE FROM machines WHERE uid = ?", uid)
+    async def forget_machine(self, uid: str, generation: int) -> None:
+        """The service knows how the machine ended, and so the order of `generation` is done with.
+
+        Its generation stays, so that older orders remain stale; the order itself goes, or the next start would launch
+        the machine again.
+        """
+        await self._forget("machines", uid, generation)
 
     async def save_copy(self, root: str, held: HeldCopy) -> None:
         """Keep that the file of `root` was verified, and what it looked like."""
-        await self._save("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", root, held.size, held.mtime)
+        await self._save("copies", root, "INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", root, held.size, held.mtime)
 
     async def forget_copy(self, root: str) -> None:
         """The file of `root` is not known to be whole any more."""
-        await self._save("DELETE FROM copies WHERE root = ?", root)
+        await self._save("copies", root, "DELETE FROM copies WHERE root = ?", root)
 
-    async def _save(self, statement: str, *values: str | int | bytes) -> None:
+    async def catch_up(self, clock: Clock) -> None:
+        """Write what the disk refused as soon as it takes it; until cancelled."""
+        while True:
+            await self._behind.wait()
+            await clock.sleep(RETRY_SECONDS)
+            self._note(await self._run(self._written))
+
+    async def _save(self, table: str, subject: str, statement: str, *values: str | int) -> None:
         def write(database: sqlite3.Connection) -> None:
-            database.execute(statement, [v.decode() if isinstance(v, bytes) else v for v in values])
+            database.execute(statement, values)
 
-        await self._write(write)
+        await self._keep((table, subject), write)
 
-    async def _write(self, write: Callable[[sqlite3.Connection], None]) -> None:
-        def transaction() -> None:
-            if self._database is None:
-                raise RuntimeError("the journal is closed")
-            with self._database:
-                write(self._database)
+    async def _forget(self, table: str, uid: str, generation: int) -> None:
+        def write(database: sqlite3.Connection) -> None:
+            database.execute(f"DELETE FROM {table} WHERE uid = ?", (uid,))  # noqa: S608 - one of two names above
+            database.execute("UPDATE orders SET body = '' WHERE subject = ? AND generation <= ?", (uid, generation))
 
+        await self._keep((table, uid), write)
+
+    async def _keep(self, row: tuple[str, str], write: Write) -> None:
+        """Have `write` done now, or else when the disk allows it, unless a later one for `row` replaces it."""
+
+        def keep() -> BitDewError | None:
+            self._unsaved.pop(row, None)
+            self._unsaved[row] = write
+            return self._written()
+
+        self._note(await self._run(keep))
+
+    def _note(self, fault: BitDewError | None) -> None:
+        if fault is None:
+            self._behind.clear()
+        elif not self._behind.is_set():
+            self._behind.set()
+            if self._on_fault is not None:
+                self._on_fault(fault)
+
+    def _written(self, write: Write | None = None) -> BitDewError | None:
+        """Write everything that is unsaved, and `write`, in one transaction; why that failed, or None."""
+        if self._database is None:
+            raise RuntimeError("the journal is closed")
         try:
-            await self._run(transaction)
+            with self._database:
+                for unsaved in self._unsaved.values():
+                    unsaved(self._database)
+                if write is not None:
+                    write(self._database)
         except sqlite3.Error as cause:
-            key = "storage.full" if "full" in str(cause) else "storage.failed"
-            raise error(key, f"{self.path} can't be written", why=str(cause), path=str(self.path)) from cause
+            return self._fault(cause, "written")
+        self._unsaved.clear()
+        return None
+
+    def _fault(self, cause: sqlite3.Error, done: str) -> BitDewError:
+        key = "storage.full" if _code(cause) == sqlite3.SQLITE_FULL else "storage.failed"
+        return error(key, f"{self.path} can't be {done}", why=str(cause), path=str(self.path))
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -217,9 +208,14 @@ class Journal:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             return self._read(database, version)
-        except (sqlite3.Error, ValidationError, UnicodeDecodeError) as cause:
+        except (Spoilt, ValidationError, UnicodeDecodeError) as cause:
             self._close()
             raise self._set_aside(str(cause).splitlines()[0]) from cause
+        except sqlite3.Error as cause:
+            self._close()
+            if _code(cause) in _DAMAGE:
+                raise self._set_aside(str(cause)) from cause
+            raise self._fault(cause, "read") from cause  # a good journal, at a bad moment: it stays where it is
         except BitDewError:
             self._close()
             raise
@@ -239,17 +235,19 @@ class Journal:
     def _read(self, database: sqlite3.Connection, version: int) -> Recollection:
         (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise Spoilt(verdict)
         if version == 0:
             with closing(database.cursor()) as cursor:
                 cursor.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         found = Recollection()
         for (value,) in database.execute("SELECT value FROM facts WHERE name = 'generation'"):
             found.generation = value
-        for subject, body in database.execute("SELECT subject, body FROM orders"):
-            found.orders[subject] = Order.model_validate_json(body)
-        found.placements = [_PLACEMENT.validate_json(b) for (b,) in database.execute("SELECT body FROM placements")]
-        found.machines = [_MACHINE.validate_json(b) for (b,) in database.execute("SELECT body FROM machines")]
+        for subject, generation, body in database.execute("SELECT subject, generation, body FROM orders"):
+            found.generations[subject] = generation
+            if body:
+                found.orders[subject] = order_from(body)
+        found.placements = [placement_from(b) for (b,) in database.execute("SELECT body FROM placements")]
+        found.machines = [machine_from(b) for (b,) in database.execute("SELECT body FROM machines")]
         for root, size, mtime in database.execute("SELECT root, size, mtime FROM copies"):
             found.copies[root] = HeldCopy(size, mtime)
         return found
@@ -273,5 +271,12 @@ class Journal:
 
     def _close(self) -> None:
         if self._database is not None:
+            if self._unsaved:
+                self._written()  # a last attempt
             self._database.close()
             self._database = None
+
+
+def _code(cause: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 if the module itself raised it."""
+    return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF

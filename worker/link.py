@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import stamina
+import structlog
 from pydantic import BaseModel
 
 from bitdew.core.errors import BitDewError
@@ -20,17 +21,37 @@ from bitdew.wire.transport import REPLY_SECONDS, Transport
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
-_FINAL_KEYS: Final = frozenset({"host.banned"})
+log = structlog.get_logger(__name__)
+
+_FINAL_KEYS: Final = frozenset({"certificate.revoked", "certificate.role", "host.banned"})
+"""What only the service itself can say: its reply came through a connection on which it proved who it is."""
+
+_TLS_KEYS: Final = frozenset({"certificate.foreign", "certificate.expired"})
+"""What our own end of TLS says of whoever answers: a captive portal may, or a clock may be wrong. It passes."""
 
 
 def is_final(fault: BaseException) -> bool:
     """Whether the service will say the same to every further call: this host is not welcome, or not known."""
-    return isinstance(fault, BitDewError) and (fault.key.startswith("certificate.") or fault.key in _FINAL_KEYS)
+    return isinstance(fault, BitDewError) and fault.key in _FINAL_KEYS
 
 
 def is_passing(fault: BaseException) -> bool:
     """Whether the service itself may be at fault, so that asking again later makes sense."""
-    return isinstance(fault, BitDewError) and (fault.kind.fault == "service" or fault.kind.exit_code == 6)
+    if not isinstance(fault, BitDewError):
+        return False
+    return fault.kind.fault == "service" or fault.kind.exit_code == 6 or fault.key in _TLS_KEYS
+
+
+def can_wait(fault: BaseException) -> bool:
+    """Whether to go on after `fault`: only what is final, and what is no failure of ours, ends a worker."""
+    if not isinstance(fault, BitDewError) or is_final(fault):
+        return False
+    if fault.kind.fault == "host":
+        log.warning("this host could not do its part, and tries again", key=fault.key, why=str(fault))
+    elif not is_passing(fault):
+        # A defect on one of the sides. The host goes on offering what it has.
+        log.error("the service refuses what this host says", key=fault.key, why=str(fault))
+    return True
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, on: Callable[[Exception], bool] = is_passing) -> T:

@@ -7,6 +7,7 @@ each can be repeated: a driver prepares and starts a machine once.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -23,6 +24,7 @@ from bitdew.trust.records import read_record
 from bitdew.wire.models import ErrorView
 
 from . import console
+from .storage import MARGIN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from bitdew.hypervisor import Hypervisor, MachineStatus
 
     from .copies import Copies
-    from .journal import Journal, MachineEntry
+    from .entries import MachineEntry
+    from .journal import Journal
     from .settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -43,6 +46,10 @@ HALT_GRACE: Final = 10.0
 """Seconds that a machine has to shut down when it is halted."""
 CONSOLE_SECONDS: Final = 0.25
 """How often the size of a running machine's console is looked at."""
+CONSOLE_MOST: Final = 64 * 2**20
+"""Bytes that a machine may write to its console: its guest decides how much that is, and the volunteer pays for it."""
+FREE_LEAST: Final = MARGIN
+"""Bytes of the volunteer's file system that machines leave free."""
 
 
 @dataclass(slots=True)
@@ -89,6 +96,7 @@ class Machine:
         self._changed = changed
         self._halt = asyncio.Event()
         self._seen = 0
+        self._excess: BitDewError | None = None
         if entry.halting:
             self._halt.set()
         if entry.handle is not None and entry.state not in ENDED:
@@ -230,6 +238,9 @@ class Machine:
             if entry.state in {_S.PREPARING, _S.STARTING}:
                 await self._move(_S.RUNNING)
             await self._until_end(driver, driver.wait(handle))
+        if self._excess is not None:
+            await self._end(_S.FAILED, ErrorView.of(self._excess))
+            return
         status = await driver.status(handle)
         if status.state == "failed":
             fault = error("hypervisor.failed", "The machine ended by itself", why=status.reason)
@@ -238,7 +249,10 @@ class Machine:
             await self._end(_S.STOPPED)
 
     async def _until_end(self, driver: Hypervisor, ending: Awaitable[MachineStatus]) -> None:
-        """Return when the machine has ended; meanwhile tell of its console, and halt it when that is ordered."""
+        """Return when the machine has ended.
+
+        Meanwhile tell of its console, halt it when that is ordered, and stop it where it takes too much of the disk.
+        """
         entry, on = self.entry, self._on
         path = driver.console(self._spec_folder())
         ended, halted = asyncio.ensure_future(ending), asyncio.ensure_future(self._halt.wait())
@@ -252,6 +266,10 @@ class Machine:
                     await self._move(_S.STOPPING)
                     stopping = asyncio.ensure_future(driver.stop(entry.handle, HALT_GRACE))
                 size = await asyncio.to_thread(console.size_of, path)
+                if stopping is None and entry.handle is not None and not ended.done():
+                    self._excess = await asyncio.to_thread(_excess, size, on.folder)
+                    if self._excess is not None:
+                        stopping = asyncio.ensure_future(driver.stop(entry.handle, 0))
                 if size != self._seen:
                     self._seen = size
                     await self._changed(entry, moved=False)
@@ -294,3 +312,18 @@ class Machine:
             memory=order.memory,
             cpus=order.cpus,
         )
+
+
+def _excess(written: int, folder: Path) -> BitDewError | None:
+    """Why a machine whose console has `written` bytes must not go on in `folder`, or None. Blocks."""
+    if written > CONSOLE_MOST:
+        why = f"it wrote more than {format_size(CONSOLE_MOST)}"
+        return error("hypervisor.failed", "The machine's console grew too large", why=why, do="Have it say less.")
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None  # whoever needs the folder next says what is wrong with it
+    if free < FREE_LEAST:
+        why = f"{format_size(free)} are free, and {format_size(FREE_LEAST)} are left to everybody else"
+        return error("storage.full", "The host's disk is full, and so the machine was stopped", why=why, free=free)
+    return None

@@ -20,8 +20,8 @@ from bitdew.wire import limits
 from bitdew.wire.models import ConsoleChunk, ErrorView, MachineReport
 
 from . import console
+from .entries import MachineEntry
 from .events import EventKind
-from .journal import MachineEntry
 from .machine import ENDED, Machine
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Machines:
             await machine.destroy()
         except BitDewError as fault:
             log.warning("a machine could not be removed", machine=machine.entry.uid, why=str(fault))
-        await self._journal.forget_machine(machine.entry.uid)
+        await self._journal.forget_machine(machine.entry.uid, machine.entry.generation)
 
     # The end
 

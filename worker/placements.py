@@ -18,8 +18,8 @@ from bitdew.core.units import format_size
 from bitdew.wire import limits
 from bitdew.wire.models import ErrorView, PlacementReport
 
+from .entries import PlacementEntry
 from .events import EventKind
-from .journal import PlacementEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,20 +66,33 @@ class Placements:
             self.entries[entry.uid] = entry
             self._earlier[entry.uid] = (entry.from_repository, entry.from_peers, entry.corrupt)
         for entry in list(self.entries.values()):
-            if entry.state is _S.DROPPING:
-                self._begin_drop(entry)
-            elif entry.state is _S.FAILED:
-                await asyncio.to_thread(self._storage.give_up, entry.order.root)
-            elif entry.state is not _S.GONE:
-                if entry.state is _S.HELD and not await self._copies.looks_whole(entry.order.root):
-                    entry.state = _S.FETCHING  # before the service is told that it is held
-                await self._copies.want(entry.uid, entry.order, tasks)
+            try:
+                await self._resume(entry, tasks)
+            except BitDewError as fault:
+                await self._fail(entry, fault)
         for order in orders:
             known = self.entries.get(order.subject)
             if known is None and order.kind is OrderKind.DROP:
                 continue  # carried out and confirmed
             if known is None or known.generation < order.generation:
                 await self.apply(order)
+
+    async def _resume(self, entry: PlacementEntry, tasks: asyncio.TaskGroup) -> None:
+        if entry.state is _S.DROPPING:
+            self._begin_drop(entry)
+        elif entry.state is _S.FAILED:
+            await asyncio.to_thread(self._storage.give_up, entry.order.root)
+        elif entry.state is not _S.GONE:
+            if entry.state is _S.HELD and not await self._copies.looks_whole(entry.order.root):
+                entry.state = _S.FETCHING  # before the service is told that it is held
+            await self._copies.want(entry.uid, entry.order, tasks)
+
+    async def _fail(self, entry: PlacementEntry, fault: BitDewError) -> None:
+        """The order can't even be begun. That concerns one datum, and must not end the worker."""
+        entry.state, entry.reason = _S.FAILED, ErrorView.of(fault)
+        await self._journal.save_placement(entry)
+        self._tell(entry)
+        self._outbox.mark_placement(entry.uid, urgent=True)
 
     async def apply(self, order: Order) -> None:
         """Carry out a place or drop order that the journal has accepted."""
@@ -110,7 +123,11 @@ class Placements:
             entry.order = wish.model_copy(update={"peers": _joined(wish.peers, entry.order.peers)})
         await self._journal.save_placement(entry)
         self._outbox.mark_placement(entry.uid, urgent=True)
-        copy = await self._copies.want(entry.uid, entry.order, self._tasks)
+        try:
+            copy = await self._copies.want(entry.uid, entry.order, self._tasks)
+        except BitDewError as fault:
+            await self._fail(entry, fault)
+            return
         if copy.state in {_S.FETCHING, _S.VERIFYING, _S.HELD}:  # for another datum with the same bytes
             await self._take(entry, copy, moved=True)
 
@@ -250,7 +267,7 @@ class Placements:
         entry = self.entries.get(report.uid)
         if report.state is _S.GONE and entry is not None and entry.state is _S.GONE:
             del self.entries[report.uid]
-            await self._journal.forget_placement(report.uid)
+            await self._journal.forget_placement(report.uid, entry.generation)
 
 
 def _joined(first: Iterable[str], second: Iterable[str]) -> list[str]:

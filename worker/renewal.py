@@ -15,7 +15,7 @@ from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.tls import client_context
 
 from .events import EventKind
-from .link import patiently
+from .link import can_wait, patiently
 
 if TYPE_CHECKING:
     from bitdew.core.clock import Clock
@@ -52,9 +52,13 @@ class Renewal:
         self._announcer = announcer
 
     async def run(self) -> None:
-        """Look at once, and every hour."""
+        """Look at once, and every hour; what fails is tried again.
+
+        Raises:
+            BitDewError: what is final: `certificate.revoked`, `certificate.role`, `host.banned`.
+        """
         while True:
-            await patiently(self.look)
+            await patiently(self.look, on=can_wait)
             await self._clock.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:

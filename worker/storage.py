@@ -19,13 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bitdew.core.content import root_of_piece
 from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
-from .journal import HeldCopy
+from .entries import HeldCopy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from bitdew.core.content import Content
 
 MARGIN: Final = 16 * 2**20
 """Bytes of the file system that are left to everybody else."""
@@ -156,6 +159,22 @@ class Storage:
             HostError: `storage.full`, `storage.failed`.
         """
         self._write(f"{root}.have", field)
+
+    def proves(self, root: str, content: Content, field: bytes) -> bool:
+        """Whether the pieces that the bitfield `field` names are in the file of `root` as they should be.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        length = content.piece_length
+        with _told(self.path(root), "Reading"), self.path(root).open("rb") as file:
+            for number in (n for n in range(content.pieces) if field[n // 8] & (0x80 >> n % 8)):
+                file.seek(number * length)
+                piece = file.read(min(length, content.size - number * length))
+                expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
+                if not piece or root_of_piece(piece, content) != expected:
+                    return False
+        return True
 
     def forget_have(self, root: str) -> None:
         """Nothing is known of the pieces of `root` any more.

@@ -20,7 +20,7 @@ from bitdew.wire import limits
 from bitdew.wire.models import SyncReply, SyncRequest
 
 from .events import EventKind
-from .link import is_final, is_passing, patiently
+from .link import can_wait, is_final, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from bitdew.wire.models import HostReport, MachineReport, Order
 
     from .console import ConsolePart
+    from .entries import Recollection
     from .events import Announcer
-    from .journal import Journal, Recollection
+    from .journal import Journal
     from .link import ServiceLink
     from .machines import Machines
     from .outbox import Outbox
@@ -70,10 +71,15 @@ class Sync:
         host: Callable[[], Awaitable[HostReport]],
         clock: Clock,
         announcer: Announcer,
+        has_expired: Callable[[], bool],
     ) -> None:
-        """`host` makes the host's report as it is now; `recalled` is what the journal had at the start."""
+        """`host` makes the host's report as it is now; `recalled` is what the journal had at the start.
+
+        `has_expired` says whether this host's own certificate has ended.
+        """
+        self._has_expired = has_expired
         self.generation = recalled.generation
-        self._last = {subject: order.generation for subject, order in recalled.orders.items()}
+        self._last = dict(recalled.generations)
         self._boot = boot
         self._link = link
         self._journal = journal
@@ -97,7 +103,7 @@ class Sync:
 
         Raises:
             BitDewError: here, or in one of the tasks, what makes further calls useless: `certificate.revoked`,
-                `certificate.foreign`, `certificate.expired`, `certificate.role`, `host.banned`.
+                `certificate.role`, `host.banned`; `certificate.expired`, if this host's own has ended.
         """
         await self._patiently(self.report)
         tasks.create_task(self._listen(), name="listen")
@@ -150,6 +156,14 @@ class Sync:
             BitDewError: what the service said, or `service.unreachable`. Nothing is confirmed then.
         """
         full, outbox = self._full, self._outbox
+        if full and not self._fits():
+            # What a full report leaves out counts as gone: so many are told in parts, none of them called full.
+            full = self._full = False
+            self._told_host = None
+            for uid in self._placements.entries:
+                outbox.mark_placement(uid, urgent=True)
+            for uid in self._machines.machines:
+                outbox.mark_machine(uid, urgent=True)
         host = await self._host()
         subjects = set(outbox.placements.latest) | (set(self._placements.entries) if full else set())
         told = _numbers(outbox.placements.latest, sorted(subjects)[: limits.PLACEMENTS])
@@ -180,6 +194,12 @@ class Sync:
         if outbox.placements.latest or outbox.machines.latest:
             outbox.waiting.set()
 
+    def _fits(self) -> bool:
+        """Whether one report can say everything."""
+        placements = self._placements.entries.keys() | self._outbox.placements.latest.keys()
+        machines = self._machines.machines.keys() | self._outbox.machines.latest.keys()
+        return len(placements) <= limits.PLACEMENTS and len(machines) <= limits.MACHINES
+
     async def _machine_reports(self, subjects: dict[str, int]) -> list[tuple[MachineReport, ConsolePart | None]]:
         room, found = CONSOLE_ROOM, []
         for uid in subjects:
@@ -200,7 +220,7 @@ class Sync:
             seconds = request.wait + REPLY_GRACE
             reply = await self._link.call("POST", "/v1/sync", SyncReply, body=request, seconds=seconds)
         except BitDewError as fault:
-            if self._reached is not False and not is_final(fault):
+            if self._reached is not False and not self._is_over(fault):
                 self._reached = False
                 self._announcer.tell(EventKind.SERVICE_LOST, self._link.url, str(fault), key=fault.key)
             raise
@@ -254,20 +274,13 @@ class Sync:
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """As `patiently`; whatever the service says that is not final is waited out."""
-        return await patiently(call, on=_can_wait)
+        return await patiently(call, on=self._may_wait)
 
+    def _may_wait(self, fault: BaseException) -> bool:
+        return can_wait(fault) and not (isinstance(fault, BitDewError) and self._is_over(fault))
 
-def _can_wait(fault: BaseException) -> bool:
-    """Whether to go on after `fault`.
-
-    What is neither final nor passing is a defect on one of the sides: it is logged, and the host goes on offering
-    what it has.
-    """
-    if not isinstance(fault, BitDewError) or is_final(fault):
-        return False
-    if not is_passing(fault):
-        log.error("the service refuses what this host says", key=fault.key, why=str(fault))
-    return True
+    def _is_over(self, fault: BitDewError) -> bool:
+        return is_final(fault) or (fault.key == "certificate.expired" and self._has_expired())
 
 
 def _numbers(latest: dict[str, int], subjects: list[str]) -> dict[str, int]:

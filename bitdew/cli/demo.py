@@ -129,6 +129,8 @@ async def _demo(
             if story is not None:
                 story.cancel()
                 await asyncio.wait({story})
+                # What a defect left is evidence, and its message names a file in there.
+                keep = keep or _is_defect(story)
             await children.stop()
             left = await asyncio.to_thread(_tidy, folder, keep=keep)
     fault = _fault(story, came)
@@ -143,7 +145,7 @@ async def _demo(
         output.line(ended | ({"error": as_dict(fault)} if fault else {}))
     elif fault is None:
         for part in ending(run.story, clean=not left, seconds=time.monotonic() - began):
-            output.out.print(part)
+            output.show(part)
     if keep:
         output.remark(f"Everything is in {folder}: logs/, home/ (BITDEW_HOME of the service), host-N/ (the workers').")
     if fault is None:
@@ -166,9 +168,23 @@ def _fault(story: asyncio.Task[None], came: list[str]) -> BitDewError | None:
     return defect(fault)
 
 
+def _is_defect(story: asyncio.Task[None]) -> bool:
+    """Whether the story, which has ended, came upon a defect of ours, in this process or in one of its children."""
+    fault = None if story.cancelled() else story.exception()
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault is not None and (not isinstance(fault, BitDewError) or fault.key == "internal")
+
+
 def _new_folder(where: Path | None) -> Path:
     """The demo's own folder. Its name is random, so that a command line which has it belongs to this demo."""
-    return Path(tempfile.mkdtemp(prefix="bitdew-demo-", dir=where)).absolute()
+    try:
+        return Path(tempfile.mkdtemp(prefix="bitdew-demo-", dir=where)).absolute()
+    except OSError as cause:
+        place = where or tempfile.gettempdir()
+        message = f"The demo's folder can't be made in {place}"
+        do = "Name a folder that you may write to: --dir FOLDER"
+        raise error("storage.failed", message, why=cause.strerror or str(cause), do=do, path=str(place)) from cause
 
 
 def _environment(folder: Path) -> dict[str, str]:

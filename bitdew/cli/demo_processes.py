@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -107,7 +108,7 @@ class Children:
     """All processes of one demo."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        """`folder` is the demo's own; whatever has its path on the command line belongs to the demo."""
+        """`folder` is the demo's own; those of our programs that have its path on the command line are the demo's."""
         self.folder = folder
         self.forced: list[str] = []
         self._environment = environment
@@ -179,16 +180,30 @@ def become_subreaper() -> None:
 
 
 def belonging(folder: Path) -> list[psutil.Process]:
-    """Our descendants, and whatever else runs with `folder` on its command line. Blocks for a moment."""
+    """Our descendants, and what else is the demo's by its command line. Blocks for a moment.
+
+    `folder` on a command line alone says little: the user may follow a log there. So it counts for our own programs.
+    """
     me = psutil.Process()
     found = {process.pid: process for process in me.children(recursive=True)}
     above = {process.pid for process in (me, *me.parents())}
-    word = str(folder)
-    for process in psutil.process_iter(["cmdline"]):
+    mine = me.username()
+    for process in psutil.process_iter(["cmdline", "username"]):
         # Those above may have the folder's name in their own arguments: whoever gave it to us with --dir.
-        if process.pid not in above and any(word in part for part in process.info["cmdline"] or ()):
+        if process.pid in above or process.info["username"] != mine:
+            continue
+        if _of_demo(process.info["cmdline"] or [], str(folder)):
             found[process.pid] = process
     return [process for process in found.values() if _alive(process)]
+
+
+def _of_demo(command: list[str], folder: str) -> bool:
+    """Whether a process with this command line is one that a demo in `folder` starts: `bitdew`, or a machine."""
+    if not any(folder in part for part in command):
+        return False
+    pairs = list(itertools.pairwise(command))
+    machine = any(option == "-name" and value.startswith("bitdew-") for option, value in pairs)
+    return ("-m", "bitdew") in pairs or machine
 
 
 def end_orphans(folder: Path) -> list[str]:

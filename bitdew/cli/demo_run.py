@@ -28,6 +28,7 @@ from .output import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bitdew.core.errors import BitDewError
     from bitdew.wire.models import DiskView, HostView, PlacementView, WhereReply
 
     from .demo_processes import Children
@@ -39,7 +40,7 @@ JOIN_SECONDS: Final = 60.0
 STALL_SECONDS: Final = 120.0
 """Seconds without any progress of a copy after which placing counts as failed."""
 CONSOLE_SECONDS: Final = 240.0
-"""Seconds until the machine has said its line: 5 to 15 without hardware virtualisation, more where much else runs."""
+"""Seconds until the machine has said something: 5 to 15 without hardware virtualisation, more where much else runs."""
 LOOK_AGAIN: Final = 0.2
 KEPT_TEXT: Final = 4000
 """Characters of the console that stand in the result."""
@@ -281,21 +282,31 @@ class Demo:
                     text += part.text
                     self.story.console = printable(text)
                     self._watcher.console(part.text)
-                    if self.story.line and self.story.line in text:
+                    if self._said(text):
                         break
         except TimeoutError:
             machine = await grid.machine(uid)
             reason = machine.reason.message if machine.reason else f"it is {machine.state}"
             why = f"{CONSOLE_SECONDS:g} s passed; {reason}; its console: {printable(text)[-300:]!r}"
-            raise error("hypervisor.failed", "The machine did not say its line", why=why) from None
+            raise self._silent("The machine did not", why) from None
         machine = await grid.machine(uid)
         self.story.boot_seconds = time.monotonic() - started
         self.story.hypervisor, self.story.machine_host = machine.hypervisor, machine.host_name
-        self.story.booted = self.story.line in text if self.story.line else bool(text)
+        self.story.booted = self._said(text)
         if not self.story.booted:
             reason = machine.reason.message if machine.reason else f"it is {machine.state}"
             why = f"{reason}; its console: {printable(text)[-300:]!r}"
-            raise error("hypervisor.failed", "The machine ended without its line", why=why)
+            raise self._silent("The machine ended and did not", why)
+
+    def _said(self, text: str) -> bool:
+        """Whether the console's `text` shows a boot: our own disk's line, or anything of a disk of the user's."""
+        return self.story.line in text if self.story.line else bool(printable(text).strip())
+
+    def _silent(self, start: str, why: str) -> BitDewError:
+        if self.story.line:
+            return error("hypervisor.failed", f"{start} say its line", why=why)
+        do = "Give a disk whose system writes on its first serial port (Linux: console=ttyS0)."
+        return error("hypervisor.failed", f"{start} write anything on its serial console", why=why, do=do)
 
 
 def loopback(number: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,14 +14,18 @@ from .disk_views import explained, one_disk, placements, summary
 from .options import DiskName, Json, Profile, Url
 from .output import Output, table
 from .running import ask
+from .waiting import saying_why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bitdew.client.grid import BitDew
     from bitdew.wire.models import DiskView, WhereReply
 
 app = typer.Typer(help="Disks: images of VMs, and where their copies are.", no_args_is_help=True, rich_markup_mode=None)
+
+MOST_REFUSALS: Final = 10
+"""Hosts named by a command that waits; `disk explain` names all."""
 
 
 @app.command("make", epilog='Example: bitdew disk make hello.raw --line "hello from a volunteer" --size 64MB')
@@ -152,7 +157,8 @@ async def _watched(grid: BitDew, name: str, output: Output) -> None:
             output.line(reply)
     elif not output.out.is_terminal:
         async for reply in grid.watch(name):
-            output.out.print(summary(reply), placements(reply), sep="\n")
+            output.show(summary(reply))
+            output.show(placements(reply))
     else:
         with Live(console=output.out, auto_refresh=False) as live:
             async for reply in grid.watch(name):
@@ -161,8 +167,18 @@ async def _watched(grid: BitDew, name: str, output: Output) -> None:
 
 async def _placed(grid: BitDew, name: str, output: Output) -> WhereReply:
     """Wait until as many copies are held as are wanted; for "everywhere", until nothing is missing."""
+    waits = saying_why(output, lambda: _why_missing(grid, name))
     with output.progress(f"Placing {name}") as report:
-        async for reply in grid.watch(name):
+        async with waits as moved:
+            return await _all_held(grid, name, report, moved)
+
+
+async def _all_held(
+    grid: BitDew, name: str, report: Callable[[int, int], None], moved: Callable[[], None]
+) -> WhereReply:
+    async with contextlib.aclosing(grid.watch(name)) as replies:
+        async for reply in replies:
+            moved()
             disk = reply.disk
             wanted = disk.wanted if disk.wanted >= 0 else max(1, len(reply.placements))
             done = sum(min(one.done, disk.size) for one in reply.placements)
@@ -170,3 +186,12 @@ async def _placed(grid: BitDew, name: str, output: Output) -> WhereReply:
             if disk.held >= wanted and (disk.wanted >= 0 or not (await grid.explain(name)).missing):
                 return reply
     raise AssertionError("a watch has no end")
+
+
+async def _why_missing(grid: BitDew, name: str) -> list[str]:
+    """Why copies are missing, by the scheduler's own words; nothing while all that are wanted are on their way."""
+    reply = await grid.explain(name)
+    if not reply.missing:
+        return []
+    refused = [f"  {one.host_name}: {one.reason}" for one in reply.hosts if one.verdict == "refused"]
+    return [f"{name} waits for {reply.missing} more: {' '.join(reply.next)}", *refused[:MOST_REFUSALS]]

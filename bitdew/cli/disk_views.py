@@ -9,7 +9,7 @@ from rich.text import Text
 from bitdew.core.states import PlacementState
 from bitdew.core.units import format_size
 
-from .output import heading, table
+from .output import heading, printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def placements(reply: WhereReply, title: str | None = None) -> Table:
     """A row for each host that has, or is getting, a copy."""
     rows = table("HOST", "STATE", ">DONE", ">SECONDS", ">FROM REPOSITORY", ">FROM PEERS", "REASON")
     if title:
-        rows.title, rows.title_justify = title, "left"
+        rows.title, rows.title_justify = printable(title), "left"
     for one in reply.placements:
         sources = (format_size(one.from_repository), format_size(one.from_peers))
         seconds = "" if one.seconds is None else f"{one.seconds:.1f}"

@@ -50,5 +50,5 @@ def revoke(
 ) -> None:
     """Shut a host out, from its next request on. It can join again with a new token only, as a new host."""
     host = ask(profile, url, lambda grid: grid.revoke_host(name))
-    lines = [f"{host.name} is shut out. It counts as lost once it has been silent for three periods."]
+    lines = [f"{host.name} is shut out, and its copies no longer count."]
     Output(as_json=as_json).document({"revoked": host.host, "name": host.name}, lambda: lines)

@@ -50,18 +50,23 @@ class Output:
             self.line(document)
         else:
             for part in shown():
-                self.out.print(part)
+                self.show(part)
+
+    def show(self, part: Any) -> None:
+        """Print one part of a result for people: a text without control sequences, a table, a heading."""
+        self.out.print(printable(part) if isinstance(part, str) else part)
 
     def line(self, document: BaseModel | dict[str, Any]) -> None:
         """One JSON document on one line, at once."""
         found = document if isinstance(document, dict) else document.model_dump(mode="json")
-        sys.stdout.write(json.dumps(found, ensure_ascii=False, default=str) + "\n")
+        # JSON escapes C0 itself; for a terminal C1 must not pass either, which some of them obey as well.
+        sys.stdout.write(json.dumps(found, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
         sys.stdout.flush()
 
     def remark(self, text: str) -> None:
         """A remark for people. Programs are not told."""
         if not self.as_json:
-            self.err.print(text)
+            self.err.print(printable(text))
 
     def raw(self, text: str) -> None:
         """Text of a guest, without the control sequences by which it could take over a terminal."""
@@ -124,7 +129,7 @@ def printable(text: str) -> str:
 
 def heading(text: str) -> Text:
     """A line that stands out."""
-    return Text(text, style="bold")
+    return Text(printable(text), style="bold")
 
 
 def _console(*, stderr: bool) -> Console:

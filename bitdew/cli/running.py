@@ -107,8 +107,11 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
     """Send structured logs to stderr: as JSON for programs, as lines for people; `quiet` keeps warnings alone."""
     import logging
 
+    import stamina.instrumentation
     import structlog
 
+    # It would say every retry in words of its own; who retries here says so itself, as an event.
+    stamina.instrumentation.set_on_retry_hooks([])
     ending: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from bitdew.composition import Service, ServiceSettings
     from bitdew.core.host import Endpoint
     from bitdew.trust.identity import Identity
+
+REACHED_BY: Final = (
+    "Others reach it at one of this machine's addresses, not at that URL: https://ADDRESS:{port}. For a command that "
+    "volunteers can use, add --url https://ADDRESS:{port} to `bitdew token create`."
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -107,6 +112,7 @@ async def _operator(service: Service, profile: str) -> tuple[Identity, str]:
 
 def _announce(service: Service, operator: Identity, called: str, output: Output) -> None:
     option = "" if called == "default" else f" --profile {called}"
+    anywhere = _listens_anywhere(service.settings.host)
     document = {
         "ready": True,
         "url": service.url,
@@ -121,6 +127,7 @@ def _announce(service: Service, operator: Identity, called: str, output: Output)
     lines = [
         f"{service.settings.name} serves at {service.url}, its swarm at {service.swarm.endpoint}. Ctrl-C stops it.",
         f"You are its operator by the profile {called} ({operator.folder}).",
+        *((REACHED_BY.format(port=service.url.rpartition(":")[2]),) if anywhere else ()),
         "Next, in another terminal:",
         f"  bitdew token create --role worker{option}     a token for a volunteer, with the command that joins",
         f"  bitdew disk add FILE --name NAME --replica 3{option}",
@@ -129,7 +136,15 @@ def _announce(service: Service, operator: Identity, called: str, output: Output)
         output.line(document)
     else:
         for line in lines:
-            output.out.print(line)
+            output.show(line)
+
+
+def _listens_anywhere(host: str) -> bool:
+    """Whether `host` stands for all addresses of this machine, so that nobody can be told to connect to it."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _swarm(text: str | None, host: str, port: int) -> Endpoint:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bitdew.core.states import MACHINE, MachineState
-from bitdew.core.units import parse_size
+from bitdew.core.errors import ERRORS
+from bitdew.core.states import MACHINE, MachineState, PlacementState
+from bitdew.core.units import format_size, parse_size
 
 from .options import DiskName, Json, Profile, Uid, Url
 from .output import Output, printable, table
 from .running import ask
+from .waiting import saying_why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.table import Table
 
@@ -49,11 +51,13 @@ def deploy(
         made = await grid.deploy(name, count, memory=size, cpus=cpus)
         if wait or console:
             output.remark(f"{count} machine(s) from {name} are asked for.")
-        if console:
-            await _follow(grid, made.machines[0].uid, output)
-        if wait or console:
-            made = made.model_copy(update={"machines": await _settled(grid, made, ended=console and count == 1)})
-        return made
+        if not wait and not console:
+            return made
+        async with saying_why(output, lambda: _why_waiting(grid, made, size, cpus)) as moved:
+            if console:
+                await _follow(grid, made.machines[0].uid, output)
+            settled = await _settled(grid, made, moved, ended=console and count == 1)
+        return made.model_copy(update={"machines": settled})
 
     made = ask(profile, url, work)
 
@@ -63,6 +67,8 @@ def deploy(
             yield f"See what becomes of them: bitdew vm ls, bitdew vm logs {made.machines[0].uid[:SHORT]} --follow"
 
     output.document(made, shown)
+    if any(one.state is MachineState.FAILED for one in made.machines):
+        raise typer.Exit(ERRORS["hypervisor.failed"].exit_code)
 
 
 @app.command("ls", epilog="Example: bitdew vm ls")
@@ -111,15 +117,38 @@ async def _follow(grid: BitDew, uid: str, output: Output) -> None:
             output.raw(part.text)
 
 
-async def _settled(grid: BitDew, made: DeploymentView, *, ended: bool) -> list[MachineView]:
+async def _settled(grid: BitDew, made: DeploymentView, moved: Callable[[], None], *, ended: bool) -> list[MachineView]:
     """The deployment's machines once each runs or has ended; with `ended`, once each has ended."""
     enough = MACHINE.ends() if ended else MACHINE.ends() | {MachineState.RUNNING}
     ours = {one.uid for one in made.machines}
+    seen: list[MachineState] = []
     while True:
         machines = [one for one in await grid.machines() if one.uid in ours]
+        if seen != (seen := [one.state for one in machines]):
+            moved()
         if all(one.state in enough for one in machines):
             return machines
         await asyncio.sleep(LOOK_AGAIN)
+
+
+async def _why_waiting(grid: BitDew, made: DeploymentView, memory: int, cpus: int) -> list[str]:
+    """What the machines that no host has yet ask for, and what each holder of their disk has."""
+    ours = {one.uid for one in made.machines}
+    waiting = sum(one.uid in ours and one.state is MachineState.REQUESTED for one in await grid.machines())
+    if not waiting:
+        return []
+    copies = (await grid.where(made.disk)).placements
+    holders = {one.host for one in copies if one.state is PlacementState.HELD}
+    asked = f"{format_size(memory)} of memory and {cpus} processor(s)"
+    lines = [f"{waiting} machine(s) wait for a host that holds {made.disk}, has {asked} free and shares a hypervisor."]
+    for host in await grid.hosts():
+        if host.host in holders:
+            lends = f"lends {format_size(host.memory)} and {host.cpus} processor(s), runs {host.machines} machine(s)"
+            shares = ", ".join(one.name for one in host.sharings) or "nothing"
+            lines.append(f"  {host.name}: {host.state}, {lends}, shares {shares}")
+    if not holders:
+        lines.append(f"  No host holds it yet: bitdew disk explain {made.disk}")
+    return lines
 
 
 def _rows(machines: list[MachineView]) -> Table:

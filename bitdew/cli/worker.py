@@ -32,6 +32,13 @@ def bare(
     """The volunteer's side: join a service, and run. Alone it means `run`."""
     if context.invoked_subcommand is None:
         run_worker(home=home, stop_with_parent=stop_with_parent, as_json=as_json)
+        return
+    given = {"--home": home is not None, "--stop-with-parent": stop_with_parent, "--json": as_json}
+    for option in (name for name, there in given.items() if there):
+        # Both have them, and the subcommand would not see what was said before its name.
+        behind = f"bitdew worker {context.invoked_subcommand} {option} …"
+        message = f"{option} stands before {context.invoked_subcommand}, which does not see it there"
+        raise error("input.invalid", message, do=f"Put {option} behind it: {behind}", field=option)
 
 
 @app.command("join", epilog="Example: bitdew worker join https://grid.example.org:8440 --token bitdew-join-…")

@@ -18,6 +18,7 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name, new_uid
 from bitdew.core.states import MACHINE, MachineState
 from bitdew.trust.identity import Identity, IdentityFolder
+from bitdew.trust.keys import certificate_expires
 from bitdew.trust.records import sign_record
 from bitdew.trust.tls import client_context
 from bitdew.wire import limits
@@ -29,7 +30,7 @@ from .image import ImageFile
 from .profiles import chosen_profile, missing_profile, profile_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -154,7 +155,8 @@ class BitDew:
             upload = (await self._call("POST", "/v1/uploads", m.UploadReply, body=begun)).upload
             try:
                 content = await self._send(image, upload, progress)
-                record = await asyncio.to_thread(self._record, content, name, os, arch, version)
+                ends = await asyncio.to_thread(certificate_expires, signing.certificate)
+                record = await asyncio.to_thread(self._record, content, name, os, arch, version, ends)
                 signed = await asyncio.to_thread(sign_record, record, signing)
                 wishes = (attribute or Attribute()).to_dict()
                 request = m.DiskRequest(upload=upload, record=m.RecordModel.of(signed), attribute=wishes)
@@ -183,7 +185,7 @@ class BitDew:
         path = f"/v1/disks/{_part(name)}/where"
         return await self._call("GET", path, m.WhereReply, query=query, seconds=wait + GRACE)
 
-    async def watch(self, name: str) -> AsyncIterator[m.WhereReply]:
+    async def watch(self, name: str) -> AsyncGenerator[m.WhereReply]:
         """Where the disk's copies are, now and after each change, without end."""
         reply = await self.where(name)
         yield reply
@@ -302,7 +304,7 @@ class BitDew:
             raise error("disk.changed", f"{image.path} did not arrive as it was read", why=why)
         return content
 
-    def _record(self, content: Content, name: str, os: str, arch: str, version: str) -> ImageRecord:
+    def _record(self, content: Content, name: str, os: str, arch: str, version: str, ends: datetime) -> ImageRecord:
         from bitdew.swarm.metainfo import build_metainfo
 
         now = datetime.now(UTC)
@@ -318,7 +320,8 @@ class BitDew:
             version=version,
             publisher=self.identity.subject.name,
             issued=now,
-            expires=now + RECORD_VALIDITY,
+            # No longer than the certificate `ends`: hosts refuse a record whose signer's certificate has expired.
+            expires=min(now + RECORD_VALIDITY, ends),
         )
 
     async def _take_back(self, upload: str) -> None:

@@ -83,6 +83,15 @@ def root_of_layer(layer: bytes, piece_length: int) -> ContentRoot:
     return ContentRoot(_merkle(nodes, _root_of_nothing(piece_length // BLOCK)).hex())
 
 
+def root_of_piece(piece: bytes | memoryview, content: Content) -> bytes:
+    """The 32-byte root of one piece of `content`: its entry in the piece layer, or the only piece's pieces root."""
+    view = memoryview(piece)
+    leaves = [hashlib.sha256(view[offset : offset + BLOCK]).digest() for offset in range(0, len(view), BLOCK)]
+    if content.pieces > 1:
+        leaves += [_ZERO] * (content.piece_length // BLOCK - len(leaves))
+    return _merkle(leaves, _ZERO)
+
+
 class ContentHasher:
     """Computes a `Content` while bytes stream by, in any chunking, holding one piece's hashes at most.
 

@@ -148,7 +148,7 @@ class Swarm:
             raise error("input.invalid", f"The path {path} is not absolute", path=str(path))
         sources = {peer for peer in peers if peer != self.endpoint}
         async with self._admission:
-            session = self._opened()
+            session, credentials = self._opened(), self._credentials
             if metainfo.info_hash in self._transfers:
                 raise error(
                     "swarm.failed",
@@ -159,9 +159,9 @@ class Swarm:
             transfer = Transfer(metainfo, file, sources, complete=complete, stir=self._beat_soon)
             # libtorrent may report before `add_torrent` returns.
             self._transfers[metainfo.info_hash] = transfer
-            self._roots[metainfo.info_hash] = self._credentials.root_certificate
+            self._roots[metainfo.info_hash] = credentials.root_certificate
             work = asyncio.ensure_future(
-                asyncio.to_thread(_enter, session, transfer, self._credentials, sources, have, complete)
+                asyncio.to_thread(_enter, session, transfer, credentials, sources, have, complete)
             )
             try:
                 handle, doubt = await asyncio.shield(work)
@@ -172,6 +172,8 @@ class Swarm:
                 self._forget(transfer)
                 raise
             transfer.enter(handle, doubt)
+            if self._credentials is not credentials:  # renewed meanwhile
+                self._renew(transfer)
         self._beat_soon()
         return transfer
 
@@ -204,9 +206,9 @@ class Swarm:
         """
         self._opened()
         self._credentials = credentials
-        for info_hash, transfer in self._transfers.items():
-            if self._roots[info_hash] == credentials.root_certificate:
-                transfer.renew(credentials.certificate, credentials.private_key, DH_PARAMETERS)
+        for transfer in self._transfers.values():
+            if transfer.entered:  # who enters later does so with these
+                self._renew(transfer)
 
     async def close(self) -> None:
         """Leave all swarms and free the port, within `CLOSING_SECONDS` and a little; again does nothing."""
@@ -250,6 +252,11 @@ class Swarm:
         if not self._listening:
             raise error("swarm.failed", f"Can't listen for peers at {self.endpoint}", why="no address fits it")
         self.endpoint = Endpoint(self.endpoint.host, self._listening[0].port)
+
+    def _renew(self, transfer: Transfer) -> None:
+        shown = self._credentials
+        if self._roots[transfer.metainfo.info_hash] == shown.root_certificate:
+            transfer.renew(shown.certificate, shown.private_key, DH_PARAMETERS)
 
     def _forget(self, transfer: Transfer) -> None:
         self._transfers.pop(transfer.metainfo.info_hash, None)

@@ -141,6 +141,11 @@ class Transfer(TransferRecord):
     # What the session does with it
 
     @property
+    def entered(self) -> bool:
+        """Whether the session knows it: not before it was added, nor after it was removed."""
+        return self._handle is not None
+
+    @property
     def handle(self) -> lt.torrent_handle:
         """What libtorrent knows it by.
 

@@ -6,16 +6,23 @@ because enrolment comes without; the web edge refuses everything else on such a 
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bitdew.core.errors import BitDewError, error
 
 from . import pem as text
 from .authority import SERVICE_NAME
 from .keys import KeyPair, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["SERVICE_NAME", "bootstrap_context", "checked_ca", "client_context", "server_context"]
 
@@ -99,19 +106,56 @@ def _context(protocol: int, ca: str, pair: KeyPair | None) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=root)
         if pair is not None:
-            _load(context, pair)
+            use_pair(context, pair)
     except ssl.SSLError as cause:
         raise error("input.invalid", "A key or certificate can't be used for TLS", why=str(cause.reason)) from cause
     return context
 
 
-def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
-    """Give `context` its own certificate. The ssl module takes files only: one for an instant, for us alone."""
+def use_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Give `context` its own certificate, for the connections that begin from now on. Blocks for a moment.
+
+    The ssl module takes files only: one for an instant, for us alone.
+
+    Raises:
+        UserError: `input.invalid`, if the two are not a pair.
+        HostError: `storage.full`, `storage.failed`.
+    """
     certificate, key = text.read_certificate(pair.certificate), text.read_key(pair.private_key)
     if not text.same_key(certificate, key):
         raise error("input.invalid", "A certificate can't be used for TLS", why="the private key is not its own")
-    with tempfile.TemporaryDirectory(prefix="bitdew-") as folder:  # mode 0700
-        path = Path(folder, "pair.pem")
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text.text_of(certificate) + text.text_of_key(key))
-        context.load_cert_chain(path)
+    content = (text.text_of(certificate) + text.text_of_key(key)).encode()
+    try:
+        with _as_file(content) as path:
+            context.load_cert_chain(path)
+    except ssl.SSLError as cause:
+        raise error("input.invalid", "A key or certificate can't be used for TLS", why=str(cause.reason)) from cause
+    except OSError as cause:
+        raise _not_kept(cause) from cause
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[Path]:
+    """A path under which `content` can be read for a while."""
+    if sys.platform == "linux":
+        # A file in memory, without a name: whatever ends this process, no key stays on any disk, and none can be full.
+        with os.fdopen(os.memfd_create("bitdew-pair", os.MFD_CLOEXEC), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        with tempfile.TemporaryDirectory(prefix="bitdew-") as folder:  # mode 0700
+            path = Path(folder, "pair.pem")
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+            yield path
+
+
+def _not_kept(cause: OSError) -> BitDewError:
+    full = cause.errno in {errno.ENOSPC, errno.EDQUOT}
+    return error(
+        "storage.full" if full else "storage.failed",
+        "The key and certificate could not be handed to TLS",
+        why=cause.strerror or str(cause),
+        do="" if sys.platform == "linux" else "Make room in the temporary folder, or name another by TMPDIR.",
+    )

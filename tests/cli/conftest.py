@@ -51,6 +51,14 @@ def bitdew(capsys, monkeypatch, tmp_path):
     structlog.reset_defaults()  # commands send the log to the stderr that they found
 
 
+@pytest.fixture
+def home(tmp_path):
+    """Where `bitdew` and a daemon that is told so keep everything."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
 class Daemon:
     """A `bitdew` process that says when it is ready."""
 

@@ -5,13 +5,6 @@ import signal
 import pytest
 
 
-@pytest.fixture
-def home(tmp_path):
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
-
-
 def test_a_grid_is_run_by_commands_alone(bitdew, daemon, home, tmp_path):
     service = daemon("serve", "--port", 0, "--name", "lab", home=home)
     assert service.ready["ready"] is True

@@ -9,10 +9,12 @@ import pytest
 import bitdew
 from bitdew import Attribute, BitDew, BitDewError
 from bitdew.client.enrolment import enrol
+from bitdew.client.grid import RECORD_VALIDITY
 from bitdew.core.requirement import Requirement
 from bitdew.core.states import MachineState, PlacementState
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
+from bitdew.trust.keys import certificate_expires
 from bitdew.trust.roles import Role
 
 MB = 2**20
@@ -182,3 +184,10 @@ def test_the_names_of_the_api_are_found_at_their_first_use():
     assert set(bitdew.__all__) <= set(dir(bitdew))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = bitdew.nonsense
+
+
+async def test_a_record_ends_no_later_than_the_certificate_that_signs_it(grid, image):
+    ends = certificate_expires(grid.client.identity.signing.certificate)
+    disk = await grid.client.add_disk(image, "hep")
+    assert disk.expires == min(disk.created + RECORD_VALIDITY, ends)
+    assert disk.expires <= ends

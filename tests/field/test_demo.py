@@ -12,6 +12,8 @@ import time
 import psutil
 import pytest
 
+from bitdew.bootdisk import write_boot_disk
+
 pytestmark = [pytest.mark.field, pytest.mark.timeout(300)]
 
 HYPERVISOR = shutil.which("qemu-system-x86_64") is not None
@@ -104,6 +106,41 @@ def test_a_disk_of_ones_own_is_placed_and_kept_to_be_looked_at(tmp_path):
     assert copy.read_bytes() == disk.read_bytes()
     assert (kept / "logs" / "service.log").exists()
     assert not (folder / "untouched").exists()
+
+
+@pytest.mark.skipif(not HYPERVISOR, reason="needs QEMU")
+def test_a_machine_that_stays_on_has_booted_once_it_says_anything(tmp_path):
+    disk = tmp_path / "own.raw"
+    write_boot_disk(disk, line="hello, I stay", size=4 * 2**20, power_off=False)
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    demo = Demo(folder, "--json", "--workers", "1", "--replicas", "1", "--disk", disk)
+    code, out, err = demo.end(seconds=120)
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert (told["booted"], told["line"], told["clean"]) == (True, "", True)
+    assert told["console"].strip()
+    assert demo.left() == []
+
+
+def test_who_looks_at_the_demos_log_is_left_alone(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()", tmp_path / "x.log"], stdin=subprocess.PIPE) as mine:
+        # Not a child of whoever looks, as little as a `tail -f` in another terminal is.
+        looking = "import sys, pathlib; from bitdew.cli.demo_processes import end_orphans as end"
+        looking += "; print(end(pathlib.Path(sys.argv[1])))"
+        command = [sys.executable, "-P", "-c", looking, tmp_path]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+        assert mine.poll() is None
+
+
+@pytest.mark.parametrize("arguments", [["-m", "bitdew"], ["-name", f"bitdew-{32 * 'a'}"]])
+def test_what_the_demo_started_is_found_whoever_its_parent_is(tmp_path, arguments):
+    with subprocess.Popen([sys.executable, "-c", "input()", *arguments, tmp_path], stdin=subprocess.PIPE) as mine:
+        looking = "import sys, pathlib; from bitdew.cli.demo_processes import end_orphans as end"
+        looking += "; print(len(end(pathlib.Path(sys.argv[1]))))"
+        command = [sys.executable, "-P", "-c", looking, tmp_path]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
+        assert mine.wait(10) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(

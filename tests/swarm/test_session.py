@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from bitdew.core.errors import BitDewError, HostError, UserError
 from bitdew.core.host import Endpoint
+from bitdew.swarm import session
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
@@ -334,3 +336,27 @@ async def test_an_idle_seed_asks_for_nothing(nodes, sample, monkeypatch) -> None
 
 def test_credentials_do_not_print_their_key(authority) -> None:
     assert "PRIVATE" not in repr(authority.issue())
+
+
+async def test_a_certificate_that_is_renewed_while_a_transfer_enters_is_the_one_it_shows(
+    nodes, sample, tmp_path, authority, monkeypatch
+) -> None:
+    entering, go_on = asyncio.Event(), threading.Event()
+    loop, enter = asyncio.get_running_loop(), session._enter
+
+    def slowly(*given):
+        loop.call_soon_threadsafe(entering.set)
+        assert go_on.wait(10)
+        return enter(*given)
+
+    seed, leech = await nodes.start(authority.issue(days=-1)), await nodes.start()
+    monkeypatch.setattr(session, "_enter", slowly)
+    adding = asyncio.ensure_future(seed.add(sample.metainfo, sample.path, complete=True))
+    await within(10, entering.wait())
+    try:
+        seed.set_credentials(authority.issue())
+    finally:
+        go_on.set()
+        await adding
+    transfer = await leech.add(sample.metainfo, tmp_path / "copy", peers=[seed.endpoint])
+    await within(20, transfer.wait_held())

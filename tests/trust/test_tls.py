@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
+import sys
 import tempfile
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -175,6 +178,24 @@ def test_no_key_stays_on_the_disk(ca, service, monkeypatch, tmp_path):
     with pytest.raises(BitDewError):
         server_context(KeyPair(service.certificate, new_key()), ca)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd_create is Linux's")
+def test_a_temporary_folder_that_is_not_there_or_full_is_no_hindrance(ca, service, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert server_context(service, ca).verify_mode is ssl.CERT_OPTIONAL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd_create is Linux's")
+@pytest.mark.parametrize(("number", "key"), [(errno.ENOSPC, "storage.full"), (errno.EMFILE, "storage.failed")])
+def test_a_pair_that_can_not_be_handed_over_is_an_error_of_storage(ca, service, monkeypatch, number, key):
+    def fail(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "memfd_create", fail)
+    with pytest.raises(BitDewError) as caught:
+        server_context(service, ca)
+    assert (caught.value.key, caught.value.why) == (key, os.strerror(number))
 
 
 @pytest.mark.parametrize("broken", ["", "nonsense", "\ud800"])

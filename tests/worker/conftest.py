@@ -54,6 +54,7 @@ from bitdew.wire.models import (
     PlaceOrder,
     RecordModel,
     RenewRequest,
+    ServiceReply,
     SyncReply,
     SyncRequest,
 )
@@ -134,6 +135,7 @@ class ScriptedService:
         routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
         routes.add("GET", "/v1/metainfo/{root}", self._metainfo, roles=worker)
         routes.add("POST", "/v1/identity/renew", self._renew, body=RenewRequest, roles=worker)
+        routes.add("GET", "/v1/service", self._about, roles=worker)
         routes.add("GET", "/v1/ca", self._ca, roles=None)
         routes.add("POST", "/v1/enrol", self._enrol, body=EnrolRequest, roles=None)
         routes.install(app)
@@ -145,6 +147,12 @@ class ScriptedService:
         await site.start()
         self._port = self._runner.addresses[0][1]
         self.url = f"https://127.0.0.1:{self._port}"
+
+    async def move(self) -> None:
+        """Go on at another URL."""
+        await self.down()
+        self._port = 0
+        await self.up()
 
     async def down(self) -> None:
         if self._runner is not None:
@@ -299,6 +307,16 @@ class ScriptedService:
 
     async def _metainfo(self, call: Call[Any]) -> MetainfoReply:
         return MetainfoReply(metainfo=self.metainfos[call.path["root"]].encoded)
+
+    async def _about(self, call: Call[Any]) -> ServiceReply:
+        return ServiceReply(
+            name="test grid",
+            version="1",
+            api=1,
+            fingerprint=self.authority.fingerprint,
+            subject=call.caller.subject_id,
+            role="worker",
+        )
 
     async def _ca(self, call: Call[Any]) -> AuthorityReply:
         return AuthorityReply(certificate=self.authority.certificate)

@@ -9,7 +9,7 @@ import pytest
 from bitdew.worker.enrol import join
 from bitdew.worker.settings import WorkerSettings
 
-from bitdew.core.errors import BitDewError
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.trust.authority import Authority
 from bitdew.trust.identity import IdentityFolder
@@ -103,3 +103,43 @@ async def test_two_workers_never_share_a_home(service, start_worker):
         assert caught.value.key == "storage.locked"
     async with start_worker():
         await service.until(lambda: service.syncs)
+
+
+async def test_joining_again_at_the_url_where_the_service_is_now_keeps_that_url(service, settings, home):
+    first = await join(service.url, service.token(), settings)
+    old = service.url
+    await service.move()
+    assert service.url != old
+    again = await join(service.url, service.token(), settings)
+    assert (again.url, again.subject) == (service.url, first.subject)
+    kept = await asyncio.to_thread(IdentityFolder(first.folder).load)
+    assert kept.url == service.url
+    assert kept.swarm is not None
+    with pytest.raises(BitDewError) as caught:
+        await join(old, service.token(), settings)
+    assert caught.value.key == "service.unreachable"
+    assert (await asyncio.to_thread(IdentityFolder(first.folder).load)).url == service.url
+
+
+async def test_the_home_of_a_worker_that_runs_is_not_joined_with(service, start_worker, settings, home):
+    async with start_worker():
+        await service.until(lambda: service.syncs)
+        with pytest.raises(BitDewError) as caught:
+            await join(service.url, service.token(), settings)
+        assert caught.value.key == "storage.locked"
+        assert not (home / "worker.json").exists()
+    await join(service.url, service.token(), settings)
+
+
+async def test_a_renewal_that_fails_is_tried_again_and_ends_nothing(service, start_worker, until, monkeypatch):
+    calls = []
+
+    async def renew(*given):
+        calls.append(given)
+        if len(calls) < 3:
+            raise error("swarm.failed", "It is not ready") if len(calls) == 1 else error("input.invalid", "Refused")
+
+    monkeypatch.setattr("bitdew.worker.renewal.renew", renew)
+    async with start_worker() as started:
+        await until(lambda: len(calls) == 3)
+        assert not started.task.done()

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from bitdew.worker.journal import HeldCopy, Journal, MachineEntry, PlacementEntry
+from bitdew.worker.entries import HeldCopy, MachineEntry, PlacementEntry
+from bitdew.worker.journal import Journal
 
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import new_uid
@@ -67,17 +68,17 @@ async def test_everything_is_there_after_a_restart(path):
     assert found.copies == {ROOT: HeldCopy(5, 1_700_000_000_123_456_789)}
 
 
-async def test_what_is_forgotten_is_gone_but_its_last_order_stays(path):
+async def test_what_is_forgotten_is_gone_but_the_generation_of_its_last_order_stays(path):
     journal = Journal(path)
     await journal.open()
     await journal.accept([order("1" * 32, 1)], 1)
     entry = PlacementEntry("1" * 32, 1, PLACE, PlacementState.GONE, datetime.now(UTC))
     await journal.save_placement(entry)
-    await journal.forget_placement(entry.uid)
+    await journal.forget_placement(entry.uid, 1)
     await journal.save_copy(ROOT, HeldCopy(1, 1))
     await journal.forget_copy(ROOT)
     await journal.save_machine(MachineEntry("2" * 32, 8, LAUNCH, MachineState.STOPPED))
-    await journal.forget_machine("2" * 32)
+    await journal.forget_machine("2" * 32, 8)
     await journal.close()
     again = Journal(path)
     found = await again.open()
@@ -85,7 +86,8 @@ async def test_what_is_forgotten_is_gone_but_its_last_order_stays(path):
     assert not found.placements
     assert not found.copies
     assert not found.machines
-    assert set(found.orders) == {"1" * 32}
+    assert found.generations == {"1" * 32: 1}
+    assert not found.orders
 
 
 async def test_the_generation_never_goes_back(path):
@@ -159,3 +161,87 @@ async def test_a_journal_of_a_later_release_is_left_alone(path):
         await journal.open()
     await journal.close()
     assert path.read_bytes() == before
+
+
+async def test_an_order_that_came_after_the_end_is_not_forgotten_with_it(path):
+    journal = Journal(path)
+    await journal.open()
+    await journal.accept([order("1" * 32, 1)], 1)
+    newer = order("1" * 32, 2)
+    await journal.accept([newer], 2)
+    await journal.forget_placement("1" * 32, 1)
+    await journal.close()
+    again = Journal(path)
+    assert (await again.open()).orders == {"1" * 32: newer}
+    await again.close()
+
+
+async def in_database(journal, statement):
+    await journal._run(lambda: journal._database.execute(statement).fetchall())
+
+
+async def test_a_state_that_a_full_disk_refuses_is_written_later_and_told_once_and_an_order_is_refused(path):
+    told = []
+    journal = Journal(path, told.append)
+    await journal.open()
+    await in_database(journal, "PRAGMA max_page_count = 1")  # what there is stays: nothing more fits
+    kept = [
+        PlacementEntry(
+            str(n) * 32,
+            1,
+            PLACE,
+            PlacementState.HELD,
+            datetime.now(UTC),
+            reason=ErrorView(key="internal", message="x" * 4000),
+        )
+        for n in (1, 2, 3)
+    ]
+    for entry in kept:
+        await journal.save_placement(entry)
+    with pytest.raises(BitDewError) as caught:
+        await journal.accept([order("1" * 32, 1)], 1)
+    assert caught.value.key == "storage.full"
+    assert [fault.key for fault in told] == ["storage.full"]
+    await in_database(journal, "PRAGMA max_page_count = 1000000")
+    await journal.save_copy(ROOT, HeldCopy(1, 1))
+    await in_database(journal, "PRAGMA query_only = ON")
+    await journal.forget_copy(ROOT)
+    assert [fault.key for fault in told] == ["storage.full", "storage.failed"]  # it was well again between
+    await in_database(journal, "PRAGMA query_only = OFF")
+    await journal.close()
+    again = Journal(path)
+    found = await again.open()
+    await again.close()
+    assert found.placements == kept
+    assert not found.orders
+    assert not found.copies
+
+
+async def test_a_journal_that_is_locked_for_a_moment_is_left_alone(path, monkeypatch):
+    journal = Journal(path)
+    await journal.open()
+    await journal.save_copy(ROOT, HeldCopy(1, 1))
+    await journal.close()
+    before = path.read_bytes()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, timeout: connect(*given, timeout=0.05))
+    other = connect(path)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    journal = Journal(path)
+    with pytest.raises(BitDewError, match="can't be read") as caught:
+        await journal.open()
+    await journal.close()
+    other.rollback()
+    other.close()
+    assert caught.value.key == "storage.failed"
+    assert path.read_bytes() == before
+    assert list(path.parent.glob("*damaged*")) == []
+    assert (await journal_of(path)).copies == {ROOT: HeldCopy(1, 1)}
+
+
+async def journal_of(path):
+    journal = Journal(path)
+    found = await journal.open()
+    await journal.close()
+    return found

@@ -240,3 +240,35 @@ async def test_a_disk_is_not_dropped_while_a_machine_runs_from_it(service, start
         service.order("halt", uid)
         await service.until_state(disk.uid, "gone")
         assert not path.exists()
+
+
+async def test_a_machine_that_ended_never_boots_again(service, start_worker, disk, mock_host, until):
+    async with start_worker() as started:
+        await held(service, disk)
+        uid = service.launch(disk)
+        await service.until_state(uid, "running")
+        mock_host.kill(uid)
+        await service.until_state(uid, "failed")
+        await until(lambda: uid not in mock_host.machines)
+        await until(lambda: not started.worker.machines.machines)
+    service.machines.clear()
+    async with start_worker() as started:
+        await service.until_state(disk.uid, "held")
+        await asyncio.sleep(0.3)
+        assert not started.worker.machines.machines
+        assert mock_host.starts[uid] == 1
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "key"), [("CONSOLE_MOST", 100, "hypervisor.failed"), ("FREE_LEAST", 2**60, "storage.full")]
+)
+async def test_a_machine_that_fills_the_disk_is_stopped_and_fails_with_the_reason(
+    service, start_worker, disk, mock_host, monkeypatch, bound, value, key
+):
+    monkeypatch.setattr(f"bitdew.worker.machine.{bound}", value)
+    async with start_worker(hypervisor=MockHypervisor(host=mock_host, console_line="flood" * 100)):
+        await held(service, disk)
+        uid = service.launch(disk)
+        await service.until_state(uid, "failed", "stopped")
+        assert service.machine(uid) == "failed"
+        assert service.machines[uid].reason.key == key

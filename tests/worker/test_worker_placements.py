@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
+from bitdew.worker.entries import PlacementEntry
+from bitdew.worker.journal import Journal
 
 from bitdew.core.host import Endpoint
+from bitdew.core.states import PlacementState
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
 
@@ -268,3 +272,87 @@ async def test_a_failed_copy_stays_failed_until_it_is_ordered_anew(service, star
         await service.until_state(data.uid, "failed")
         service.place(data)
         await service.until_state(data.uid, "held")
+
+
+async def test_a_journal_that_can_not_be_written_during_a_fetch_ends_nothing(
+    service, start_worker, disk_bytes, until, monkeypatch
+):
+    monkeypatch.setattr("bitdew.worker.journal.RETRY_SECONDS", 0.2)
+    service.repository.set_limits(SwarmLimits(upload=2 * MIB))
+    data = await service.publish(disk_bytes(2 * MIB))
+    async with start_worker() as started:
+        journal = started.worker._journal
+
+        async def pragma(statement):
+            await journal._run(lambda: journal._database.execute(statement).fetchall())
+
+        service.place(data)
+        await service.until_state(data.uid, "fetching")
+        await pragma("PRAGMA query_only = ON")
+        await service.until_state(data.uid, "held")
+        assert not started.task.done()
+        assert [event.fields["key"] for event in started.events if event.kind == "trouble"] == ["storage.failed"]
+        await pragma("PRAGMA query_only = OFF")
+        await until(lambda: not journal._behind.is_set())
+        await started.crash()
+    service.repository.set_limits(SwarmLimits())
+    service.history.clear()
+    service.placements.clear()
+    async with start_worker():
+        await service.until_state(data.uid, "held")
+    assert {state for uid, state in service.history if uid == data.uid} == {"held"}
+
+
+async def test_pieces_that_changed_between_two_starts_are_not_taken_for_held(service, start_worker, disk_bytes, home):
+    service.repository.set_limits(SwarmLimits(upload=4 * MIB))
+    data = await service.publish(disk_bytes(8 * MIB))
+    path = home / "copies" / data.root
+    have = home / "copies" / f"{data.root}.have"
+    async with start_worker() as started:
+        service.place(data)
+        await service.until(lambda: have.exists() and service.placements[data.uid].done > 2 * MIB)
+        await started.crash()
+    field, length = have.read_bytes(), data.metainfo.content.piece_length
+    number = next(n for n in range(len(field) * 8) if field[n // 8] & (0x80 >> n % 8))
+    with path.open("r+b") as file:
+        file.seek(number * length)
+        byte = file.read(1)
+        file.seek(number * length)
+        file.write(bytes([byte[0] ^ 1]))
+    service.repository.set_limits(SwarmLimits())
+    service.placements.clear()
+    async with start_worker():
+        await service.until_state(data.uid, "held")
+        assert path.read_bytes() == data.content
+
+
+async def test_an_address_that_can_not_be_read_fails_its_datum_and_nothing_else(
+    service, start_worker, disk_bytes, home
+):
+    good = await service.publish(disk_bytes(MIB))
+    bad, worse, better = [await service.publish(disk_bytes(MIB, seed)) for seed in (2, 3, 4)]
+    spoilt, nowhere = {}, {"repository": "nowhere"}
+    for datum in (bad, worse, better):
+        order = service.place(datum)
+        change = {"peers": ["nowhere", "127.0.0.1:5"]} if datum is better else nowhere
+        spoilt[datum.uid] = order.model_copy(update={"place": order.place.model_copy(update=change)})
+    service.orders.clear()
+    home.mkdir(mode=0o700)
+    journal = Journal(home / "journal.db")
+    await journal.open()
+    await journal.accept(list(spoilt.values()), service.generation)
+    order = spoilt[bad.uid]
+    await journal.save_placement(
+        PlacementEntry(bad.uid, order.generation, order.place, PlacementState.FETCHING, datetime.now(UTC))
+    )
+    await journal.close()
+    for _ in range(2):
+        service.placements.clear()
+        async with start_worker() as started:
+            await service.until(lambda: {service.state(bad.uid), service.state(worse.uid)} == {"failed"})
+            assert service.placements[bad.uid].reason.key == "input.invalid"
+            await service.until_state(better.uid, "held")
+            if not service.orders:
+                service.place(good)
+            await service.until_state(good.uid, "held")
+            assert not started.task.done()

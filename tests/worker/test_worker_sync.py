@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from bitdew.worker import sync
+from bitdew.worker.link import can_wait, is_final
 
-from bitdew.core.errors import BitDewError
+from bitdew.core.errors import BitDewError, error
+from bitdew.trust.authority import Authority
 from bitdew.wire.models import Order, SyncReply
 
 MIB = 2**20
@@ -134,3 +137,62 @@ async def test_a_worker_that_is_asked_to_stop_returns(service, start_worker):
         await service.until(lambda: service.syncs)
         started.worker.stop()
         assert await asyncio.wait_for(started.task, 5) is None
+
+
+async def test_a_stranger_at_the_address_of_the_service_ends_nothing(service, start_worker, tmp_path, until):
+    ours = service.authority
+    async with start_worker() as started:
+        await service.until(lambda: service.syncs)
+        await service.down()
+        service.authority = await asyncio.to_thread(
+            Authority.open, tmp_path / "stranger", now=datetime.now(UTC), name="captive portal"
+        )
+        await service.up()
+        await until(lambda: any(event.kind == "service-lost" for event in started.events))
+        await asyncio.sleep(1)
+        assert not started.task.done()
+        lost = [event.fields["key"] for event in started.events if event.kind == "service-lost"]
+        assert lost in (["certificate.foreign"], ["service.unreachable"])  # told once
+        await service.down()
+        service.authority = ours
+        service.syncs.clear()
+        await service.up()
+        await service.until(lambda: service.syncs)
+        assert not started.task.done()
+
+
+@pytest.mark.parametrize(("own", "ends"), [(False, False), (True, True)])
+def test_an_expired_certificate_is_final_only_where_it_is_the_hosts_own(own, ends):
+    talk = sync.Sync.__new__(sync.Sync)
+    talk._has_expired = lambda: own
+    fault = error("certificate.expired", "It can't be trusted now")
+    assert talk._may_wait(fault) is not ends
+
+
+@pytest.mark.parametrize("key", ["certificate.revoked", "certificate.role", "host.banned"])
+def test_what_an_authenticated_reply_says_of_this_host_is_final(key):
+    assert is_final(error(key, "No"))
+    assert not can_wait(error(key, "No"))
+
+
+def test_a_full_disk_of_the_host_is_not_told_as_the_services_refusal(capsys):
+    assert can_wait(error("storage.full", "No space"))
+    assert can_wait(error("input.invalid", "What?"))
+    host, service = capsys.readouterr().out.splitlines()
+    assert "the service refuses" not in host
+    assert "the service refuses" in service
+
+
+async def test_a_report_that_is_cut_is_never_called_full(service, start_worker, disk_bytes, monkeypatch):
+    data = [await service.publish(disk_bytes(64 * 1024, seed), f"disk{seed}") for seed in range(3)]
+    async with start_worker():
+        for datum in data:
+            service.place(datum)
+        await service.until(lambda: all(service.state(datum.uid) == "held" for datum in data))
+    monkeypatch.setattr("bitdew.wire.limits.PLACEMENTS", 2)
+    service.placements.clear()
+    service.syncs.clear()
+    async with start_worker():
+        await service.until(lambda: all(service.state(datum.uid) == "held" for datum in data))
+    assert not any(request.full for request in service.syncs)
+    assert service.syncs[0].host is not None

@@ -92,7 +92,8 @@ def machine_command(spec: MachineSpec, options: QemuOptions, *, monitor: int) ->
         *("-m", f"{spec.memory // _MIB}M"),
         *("-smp", str(spec.cpus)),
         *("-blockdev", json.dumps(disk)),
-        *("-device", f"{device},drive=disk,bootindex=1"),
+        # A full disk is the guest's to hear of, as of a broken one: by default QEMU would halt the machine for ever.
+        *("-device", f"{device},drive=disk,bootindex=1,werror=report"),
         *("-nic", nic),
         *("-chardev", f"file,id=console,path={files.CONSOLE}"),
         *("-serial", "chardev:console"),
