@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.runners
 import gc
+import logging
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ from pathlib import Path
 import hypothesis
 import psutil
 import pytest
+import stamina.instrumentation
+import structlog
 from blockbuster import BlockBuster
 
 # `python -m pytest` puts the current folder first, where bitdew/ lies without the rooms that are installed into it.
@@ -121,6 +124,18 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
     told = [f"{what}: {', '.join(things)}" for what, things in faults.items() if things]
     if told:
         pytest.fail("the test left behind " + "; ".join(told), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def log_goes_nowhere_of_this_test() -> Iterator[None]:
+    """Commands send the log to the stderr that they find; a test's is closed when the next one logs."""
+    before = logging.root.handlers[:]
+    yield
+    structlog.reset_defaults()
+    stamina.instrumentation.set_on_retry_hooks(None)
+    for handler in [handler for handler in logging.root.handlers if handler not in before]:
+        if type(handler) is logging.StreamHandler:
+            logging.root.removeHandler(handler)
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------
