@@ -36,7 +36,9 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     workers: Annotated[int, typer.Option("--workers", help=f"How many hosts: 1 to {MOST_WORKERS}.")] = 4,
     replicas: Annotated[int, typer.Option("--replicas", help="How many of them get a copy.")] = 3,
-    size: Annotated[str, typer.Option("--size", help="The disk's size.")] = "64MB",
+    size: Annotated[
+        str, typer.Option("--size", help="The disk's size: 64MB; a bare number counts megabytes.")
+    ] = "64MB",
     disk: Annotated[
         Path | None,
         typer.Option("--disk", help="A disk of yours, instead of a tiny one that says a line.", readable=False),
@@ -64,7 +66,7 @@ def _checked(workers: int, replicas: int, size: str, disk: Path | None, where: P
         why = f"copies are on distinct hosts, and there are {workers} workers"
         raise error("input.invalid", f"--replicas {replicas} is out of range", why=why, do=f"Choose 1 to {workers}.")
     if disk is None:
-        total = parse_size(size) // SECTOR * SECTOR
+        total = parse_size(f"{size}MB" if size.isdecimal() else size) // SECTOR * SECTOR
         if total < SMALLEST:
             raise error("input.invalid", f"--size {size} is too small", why="a disk has at least 1 MB")
     else:

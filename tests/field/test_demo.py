@@ -82,10 +82,11 @@ def test_the_demo_places_verifies_boots_and_leaves_nothing(tmp_path):
 
 
 def test_without_a_hypervisor_it_places_verifies_and_says_what_to_install(tmp_path):
-    demo = Demo(tmp_path, "--json", "--workers", "2", "--replicas", "2", "--size", "8MB", path="/nowhere")
+    demo = Demo(tmp_path, "--json", "--workers", "2", "--replicas", "2", "--size", "8", path="/nowhere")
     code, out, _ = demo.end()
     told = json.loads(out)
     assert (code, told["held"], told["verified"], told["booted"], told["clean"]) == (0, 2, 2, False, True)
+    assert told["size"] == 8 * 2**20, "a bare number counts megabytes"
     assert "qemu-system-x86" in told["remarks"][0]
     assert demo.left() == []
 
