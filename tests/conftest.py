@@ -28,6 +28,8 @@ from blockbuster import BlockBuster
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
+from bitdew.catalog.database import Database  # noqa: E402
+
 import bitdew  # noqa: E402
 
 PRODUCT = ("bitdew", "bitdew.catalog", "bitdew.scheduler", "bitdew.worker")
@@ -136,6 +138,20 @@ def log_goes_nowhere_of_this_test() -> Iterator[None]:
     for handler in [handler for handler in logging.root.handlers if handler not in before]:
         if type(handler) is logging.StreamHandler:
             logging.root.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A database that was just migrated: doing that once saves most of each test's time."""
+    path = tmp_path_factory.mktemp("database") / "catalog.sqlite3"
+
+    async def make() -> None:
+        database = Database.in_file(path)
+        await database.migrate()
+        await database.close()
+
+    asyncio.run(make())
+    return path.read_bytes()
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from bitdew.catalog.database import Database
 
 from bitdew.client.enrolment import enrol
 from bitdew.client.grid import BitDew
@@ -31,19 +30,6 @@ from bitdew.trust.roles import Role
 from bitdew.trust.tls import bootstrap_context, client_context
 from bitdew.wire import models as m
 from bitdew.wire.transport import Transport
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("database") / "catalog.sqlite3"
-
-    async def make() -> None:
-        database = Database.in_file(path)
-        await database.migrate()
-        await database.close()
-
-    asyncio.run(make())
-    return path.read_bytes()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,20 +19,6 @@ from bitdew.testing.clock import SkippingClock
 from bitdew.trust.authority import Authority
 from bitdew.trust.keys import certificate_request, new_key, new_signing_key
 from bitdew.wire.models import EnrolRequest
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A database that was just migrated: doing that once saves most of each test's time."""
-    path = tmp_path_factory.mktemp("database") / "catalog.sqlite3"
-
-    async def make() -> None:
-        database = Database.in_file(path)
-        await database.migrate()
-        await database.close()
-
-    asyncio.run(make())
-    return path.read_bytes()
 
 
 @pytest.fixture
