@@ -34,11 +34,50 @@ class ErrorKind:
 # Exit codes: 1 a defect of ours, 2 wrong usage, 3 not found, 4 in conflict with what is there, 5 not allowed,
 # 6 unreachable, 7 the machine lacks something, 8 content that is not what it should be, 130 interrupted.
 ERRORS: Final[dict[str, ErrorKind]] = {
+    "attribute.circular": ErrorKind(
+        "user",
+        409,
+        4,
+        "Attributes would follow each other in a circle.",
+        "Break the circle: name another affinity or lifetime in one of them.",
+    ),
+    "attribute.dangling": ErrorKind(
+        "user",
+        422,
+        2,
+        "An attribute names something that does not exist.",
+        "Correct the name, or add what it names first.",
+    ),
+    "attribute.in-use": ErrorKind(
+        "user",
+        409,
+        4,
+        "Data or other attributes still use this attribute.",
+        "Give its data another attribute first, or remove them.",
+    ),
     "attribute.invalid": ErrorKind(
         "user", 422, 2, "An attribute has an unknown key or an impossible value.", "Correct the value and try again."
     ),
+    "attribute.name-taken": ErrorKind(
+        "user", 409, 4, "Another attribute has this name.", "Choose another name, or change the attribute that has it."
+    ),
+    "attribute.not-found": ErrorKind("user", 404, 3, "No attribute has this name.", "List them: bitdew attr ls"),
     "attribute.requires": ErrorKind(
         "user", 422, 2, "A requirement expression can't be read.", "Correct the expression at the position shown."
+    ),
+    "backup.damaged": ErrorKind(
+        "user",
+        422,
+        8,
+        "A backup is cut short, was changed, or is none of ours.",
+        "Restore another one. Nothing was touched.",
+    ),
+    "backup.in-the-way": ErrorKind(
+        "user",
+        409,
+        4,
+        "Something is there already where a backup or a restored service would be put.",
+        "Choose another place, or say --force: a file is then replaced, and a service is moved aside.",
     ),
     "certificate.foreign": ErrorKind(
         "user",
@@ -101,6 +140,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "service", 500, 1, "A defect of ours.", "Please report it with the log; nothing that was stored is lost."
     ),
     "interrupted": ErrorKind("user", 499, 130, "The command was interrupted.", "Start it again; the work goes on."),
+    "leadership.lost": ErrorKind(
+        "service",
+        503,
+        6,
+        "Another process of the service decides now.",
+        "Nothing: it plans from the same facts, and this process goes on serving.",
+    ),
     "machine.not-found": ErrorKind("user", 404, 3, "No machine has this id.", "List them: bitdew vm ls"),
     "move.illegal": ErrorKind(
         "service", 409, 1, "A state was asked to move where its table does not lead.", "Please report it."

@@ -5,13 +5,13 @@ Owns the little language of `requires`. Grammar (also in docs/attributes.md):
     expression := term ("or" term)*
     term       := factor (("and" | ",") factor)*
     factor     := "not" factor | "(" expression ")" | test
-    test       := name operator value | name ["not"] "in" "(" value ("," value)* ")"
+    test       := name operator value | name ["not"] "in" "(" value ("," value)* ")" | "sharing." NAME
     operator   := "=" | "==" | "!=" | "<" | "<=" | ">" | ">="
 
-A name is `sharing` (true if any sharing has that name), `sharing.NAME` (its version), `host` (the host's name),
-`cpus`, `memory`, `quota`, `free`, or else a label. Sizes may carry units (`memory >= 2GB`), versions are compared
-number by number. A name that the host does not have makes a test false, `!=` and `not in` included: absence is never a
-match.
+A name is `sharing` (any sharing: `sharing = root`, or with its version `sharing >= "root 6.40"`), `sharing.NAME` (that
+sharing's version; alone, that there is that sharing), `host` (the host's name), `cpus`, `memory`, `quota`, `free`, or
+else a label. Sizes may carry units (`memory >= 2GB`), versions are compared number by number. A name that the host does
+not have makes a test false, `!=` and `not in` included: absence is never a match.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import BitDewError, error
-from .host import HostFacts
+from .host import HostFacts, Sharing
 from .units import parse_size
 
 MOST_CHARACTERS: Final = 1024
 MOST_DEPTH: Final = 32
 _TOKEN: Final = re.compile(r"""\s*(?:(?P<op><=|>=|!=|==|[=<>(),])|(?P<text>"[^"]*")|(?P<word>[^\s=<>!(),"]+))""")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "==": operator.eq,
@@ -39,6 +40,10 @@ _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
 }
 _SIZES: Final = frozenset({"memory", "quota", "free"})
+_FIGURES: Final = _SIZES | {"cpus"}
+_NOTHING: Final[frozenset[str]] = frozenset()
+_TAKEN_BY_COPIES: Final = frozenset({"free"})
+"""What a copy itself changes at the host that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,9 @@ class Verdict:
     reason: str = ""
 
 
+_MATCH: Final = Verdict(matches=True)
+
+
 class Requirement:
     """A parsed expression. Equal expressions have equal text; `str()` gives the text as it was written."""
 
@@ -56,14 +64,26 @@ class Requirement:
         """Parse `text`; an empty one matches every host.
 
         Raises:
-            UserError: `attribute.requires`, with the position of the fault.
+            UserError: `attribute.requires`, with the position of the fault, counted from 1 in `text`.
         """
         self.text = text.strip()
-        self._node: _Node | None = _Parser(self.text).parse() if self.text else None
+        self._node: _Node | None = _Parser(text.rstrip()).parse() if self.text else None
 
     def check(self, host: HostFacts) -> Verdict:
-        """Whether `host` is eligible, and if not, why."""
-        return self._node.check(host) if self._node else Verdict(matches=True)
+        """Whether `host` is eligible for a copy, and if not, why."""
+        return self._verdict(host, _NOTHING)
+
+    def stays(self, host: HostFacts) -> Verdict:
+        """Whether a copy that `host` has already may stay there, and if not, why.
+
+        Tests of `free` can't be judged there, since the copy itself takes of it: they count as unknown (three-valued
+        logic, Kleene 1938), and only what is false whatever they were tells a copy to go.
+        """
+        return self._verdict(host, _TAKEN_BY_COPIES)
+
+    def _verdict(self, host: HostFacts, unknown: frozenset[str]) -> Verdict:
+        truth, reason = self._node.judge(host, unknown) if self._node else _TRUE
+        return Verdict(matches=False, reason=reason) if truth is False else _MATCH
 
     def __str__(self) -> str:
         return self.text
@@ -78,8 +98,16 @@ class Requirement:
         return hash(self.text)
 
 
+# Meaning --------------------------------------------------------------------------------------------------------------
+
+_Judgement = tuple[bool | None, str]
+"""True, false with the reason, or None for unknown."""
+_TRUE: Final[_Judgement] = (True, "")
+_UNKNOWN: Final[_Judgement] = (None, "")
+
+
 class _Node:
-    def check(self, host: HostFacts) -> Verdict:
+    def judge(self, host: HostFacts, unknown: frozenset[str]) -> _Judgement:
         raise NotImplementedError
 
 
@@ -87,19 +115,30 @@ class _Node:
 class _All(_Node):
     parts: tuple[_Node, ...]
 
-    def check(self, host: HostFacts) -> Verdict:
-        return next((v for part in self.parts if not (v := part.check(host)).matches), Verdict(matches=True))
+    def judge(self, host: HostFacts, unknown: frozenset[str]) -> _Judgement:
+        result = _TRUE
+        for part in self.parts:
+            judged = part.judge(host, unknown)
+            if judged[0] is False:
+                return judged
+            if judged[0] is None:
+                result = judged
+        return result
 
 
 @dataclass(frozen=True, slots=True)
 class _Any(_Node):
     parts: tuple[_Node, ...]
 
-    def check(self, host: HostFacts) -> Verdict:
-        verdicts = [part.check(host) for part in self.parts]
-        if any(v.matches for v in verdicts):
-            return Verdict(matches=True)
-        return Verdict(matches=False, reason=" and ".join(v.reason for v in verdicts))
+    def judge(self, host: HostFacts, unknown: frozenset[str]) -> _Judgement:
+        reasons: list[str] = []
+        for part in self.parts:
+            truth, reason = part.judge(host, unknown)
+            if truth:
+                return _TRUE
+            if truth is False:
+                reasons.append(reason)
+        return (False, " and ".join(reasons)) if len(reasons) == len(self.parts) else _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,56 +146,80 @@ class _Not(_Node):
     part: _Node
     text: str
 
-    def check(self, host: HostFacts) -> Verdict:
-        if self.part.check(host).matches:
-            return Verdict(matches=False, reason=f"it matches {self.text}")
-        return Verdict(matches=True)
+    def judge(self, host: HostFacts, unknown: frozenset[str]) -> _Judgement:
+        truth, _ = self.part.judge(host, unknown)
+        if truth is None:
+            return _UNKNOWN
+        return (False, f"it matches {self.text}") if truth else _TRUE
 
 
 @dataclass(frozen=True, slots=True)
 class _Test(_Node):
+    """One test; without an operator, of a sharing's presence. `figures` are the values of what is a number."""
+
     name: str
     op: str
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    figures: tuple[int, ...] = ()
 
-    def check(self, host: HostFacts) -> Verdict:
-        found = _values_of(self.name, host)
-        wanted = (
-            f"{self.name} {self.op} {self.values[0] if len(self.values) == 1 else '(' + ', '.join(self.values) + ')'}"
-        )
+    def judge(self, host: HostFacts, unknown: frozenset[str]) -> _Judgement:
+        if self.name in unknown:
+            return _UNKNOWN
+        if not self.op:
+            there = any(sharing.name == self.name.removeprefix("sharing.") for sharing in host.sharings)
+            return _TRUE if there else (False, f"it has no {self.name}")
+        compare = _OPERATORS["=" if self.op in {"!=", "in", "not in"} else self.op]
+        if self.name in _FIGURES:
+            figure = getattr(host.resources, self.name)
+            found, met = [str(figure)], any(compare(figure, wish) for wish in self.figures)
+        elif self.name == "sharing":
+            met = any(_shares(sharing, compare, wish) for sharing in host.sharings for wish in self.values)
+            versions = any(" " in wish for wish in self.values)
+            found = [f"{s.name} {s.version}".rstrip() if versions else s.name for s in host.sharings]
+        else:
+            found = _texts_of(self.name, host)
+            met = any(_compare(text, compare, wish) for text in found for wish in self.values)
         if not found:
-            return Verdict(matches=False, reason=f"it has no {self.name}, wanted {wanted}")
-        negated = self.op in {"not in", "!="}
-        op = "=" if negated or self.op == "in" else self.op
-        matches = negated != any(_compare(self.name, value, op, wish) for value in found for wish in self.values)
-        return Verdict(matches, "" if matches else f"its {self.name} is {', '.join(found)}, wanted {wanted}")
+            return False, f"it has no {self.name}, wanted {self}"
+        if met is not (self.op in {"!=", "not in"}):
+            return _TRUE
+        return False, f"its {self.name} is {', '.join(found)}, wanted {self}"
+
+    def __str__(self) -> str:
+        listed = f"({', '.join(self.values)})" if self.op in {"in", "not in"} else self.values[0]
+        return f"{self.name} {self.op} {listed}"
 
 
-def _values_of(name: str, host: HostFacts) -> list[str]:
-    """What `host` has under `name`, as texts; several only for `sharing`."""
-    if name == "sharing":
-        return [sharing.name for sharing in host.sharings]
+def _test(name: str, op: str, values: list[tuple[str, int]]) -> _Test:
+    return _Test(name, op, tuple(text for text, _ in values), tuple(figure for _, figure in values))
+
+
+def _texts_of(name: str, host: HostFacts) -> list[str]:
+    """What `host` has under `name`, as texts; several only for the versions of one sharing, as far as it knows them."""
     if name.startswith("sharing."):
-        return [s.version for s in host.sharings if s.name == name.removeprefix("sharing.")]
+        return [s.version for s in host.sharings if s.name == name.removeprefix("sharing.") and s.version]
     if name == "host":
         return [host.name]
-    if name in {"cpus", "memory", "quota", "free"}:
-        return [str(getattr(host.resources, name))]
     return [host.labels[name]] if name in host.labels else []
+
+
+def _shares(sharing: Sharing, compare: Callable[[Any, Any], bool], wish: str) -> bool:
+    """Whether `sharing` is the one that `wish` names, with the version that it may name after a space."""
+    name, _, version = wish.strip().partition(" ")
+    if not version:
+        return _compare(sharing.name, compare, name)
+    return sharing.name == name and bool(sharing.version) and _compare(sharing.version, compare, version.strip())
+
+
+def _compare(found: str, compare: Callable[[Any, Any], bool], wanted: str) -> bool:
+    return compare(found, wanted) if compare is operator.eq else compare(_version(found), _version(wanted))
 
 
 def _version(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|[a-z]+", text.lower())]
 
 
-def _compare(name: str, found: str, op: str, wanted: str) -> bool:
-    if name in _SIZES:
-        return _OPERATORS[op](int(found), parse_size(wanted))
-    if name == "cpus":
-        return _OPERATORS[op](int(found), int(wanted))
-    if op == "=":
-        return found == wanted
-    return _OPERATORS[op](_version(found), _version(wanted))
+# Reading --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +234,8 @@ class _Parser:
         self.text = text
         if len(text) > MOST_CHARACTERS:
             raise self._fault(f"it is longer than {MOST_CHARACTERS} characters", MOST_CHARACTERS)
+        if fault := _UNPRINTABLE.search(text):
+            raise self._fault("this character has no meaning anywhere", fault.start())
         self.lexemes = self._lex()
         self.next = 0
         self.depth = 0
@@ -258,28 +323,33 @@ class _Parser:
         if self._take("not"):
             if not self._take("in"):
                 raise self._fault("'in' is expected", self._at())
-            return _Test(name, "not in", self._list(name))
+            return _test(name, "not in", self._list(name))
         if self._take("in"):
-            return _Test(name, "in", self._list(name))
-        if not self._peek(*_OPERATORS):
-            raise self._fault("an operator is expected: = != < <= > >= in", self._at())
-        op = self.lexemes[self.next].text
-        self.next += 1
-        return _Test(name, "=" if op == "==" else op, (self._value(name),))
+            return _test(name, "in", self._list(name))
+        if self._peek(*_OPERATORS):
+            op = self.lexemes[self.next].text
+            self.next += 1
+            return _test(name, "=" if op == "==" else op, [self._value(name)])
+        if name.removeprefix("sharing.") not in {name, ""}:
+            return _Test(name, "")
+        raise self._fault("an operator is expected: = != < <= > >= in", self._at())
 
-    def _value(self, name: str) -> str:
+    def _value(self, name: str) -> tuple[str, int]:
+        """A value as written, and the figure that it stands for if `name` is that of one."""
         at = self._at()
         value = self._word("a value").text
         if name in _SIZES:
             try:
-                parse_size(value)
+                return value, parse_size(value)
             except BitDewError as fault:
                 raise self._fault(fault.message, at) from None
-        if name == "cpus" and not value.isdecimal():
+        if name != "cpus":
+            return value, 0
+        if not value.isdecimal():
             raise self._fault("a whole number is expected", at)
-        return value
+        return value, int(value)
 
-    def _list(self, name: str) -> tuple[str, ...]:
+    def _list(self, name: str) -> list[tuple[str, int]]:
         if not self._take("("):
             raise self._fault("'(' is expected", self._at())
         values = [self._value(name)]
@@ -287,4 +357,4 @@ class _Parser:
             values.append(self._value(name))
         if not self._take(")"):
             raise self._fault("')' is expected", self._at())
-        return tuple(values)
+        return values

@@ -47,6 +47,15 @@ def matches(text: str, host: HostFacts = HOST) -> bool:
         "sharing = virtualbox",
         "sharing in (qemu, root)",
         "sharing != qemu",
+        'sharing = "root 6.40"',
+        'sharing >= "root 6.4"',
+        'sharing in ("root 6.30", "virtualbox 7.10")',
+        'sharing != "root 6.30"',
+        'sharing != "qemu 7"',
+        "sharing.root",
+        "not sharing.qemu",
+        "sharing.root, sharing.virtualbox and cpus = 4",
+        "(sharing.root)",
         "sharing.virtualbox = 7.10",
         'owner = "Ada Lovelace"',
         "cpus = 4, memory >= 2GB",
@@ -75,6 +84,12 @@ def test_a_host_that_has_what_is_wanted_matches(text: str) -> None:
         ("sharing = qemu", "its sharing is root, virtualbox, wanted sharing = qemu"),
         ("sharing != root", "its sharing is root, virtualbox, wanted sharing != root"),
         ("sharing.qemu >= 7", "it has no sharing.qemu, wanted sharing.qemu >= 7"),
+        ("sharing.qemu", "it has no sharing.qemu"),
+        ("not sharing.root", "it matches sharing.root"),
+        ('sharing = "root 6.30"', "its sharing is root 6.40, virtualbox 7.10, wanted sharing = root 6.30"),
+        ('sharing > "root 6.40"', "its sharing is root 6.40, virtualbox 7.10, wanted sharing > root 6.40"),
+        ('sharing > "virtual 1"', "its sharing is root 6.40, virtualbox 7.10, wanted sharing > virtual 1"),
+        ("site in (orsay)", "its site is lyon, wanted site in (orsay)"),
         ("memory > 8GB", f"its memory is {8 * GB}, wanted memory > 8GB"),
         ("site = lyon, cpus > 4, rack = r9", "its cpus is 4, wanted cpus > 4"),
         ("cpus > 4 or rack = r9", "its cpus is 4, wanted cpus > 4 and its rack is r10, wanted rack = r9"),
@@ -101,6 +116,22 @@ def test_a_host_without_sharings_matches_no_test_of_them() -> None:
     assert not matches("sharing = qemu", bare)
     assert not matches("sharing != qemu", bare)
     assert matches("not sharing = qemu", bare)
+
+
+@pytest.mark.parametrize("operator", ["=", "!=", "<", "<=", ">", ">="])
+def test_a_sharing_of_an_unknown_version_matches_no_test_of_it(operator: str) -> None:
+    bare = replace(HOST, sharings=(Sharing("qemu"),))
+    assert not matches(f"sharing.qemu {operator} 7", bare)
+    assert matches(f'sharing {operator} "qemu 7"', bare) is (operator == "!=")  # another way to say: none of these
+    assert matches("sharing.qemu", bare)
+    assert matches("sharing = qemu", bare)
+
+
+def test_of_two_versions_that_are_shared_either_may_match() -> None:
+    both = replace(HOST, sharings=(Sharing("qemu", "7.2"), Sharing("qemu", "9.0")))
+    assert matches("sharing.qemu > 8", both)
+    assert matches("sharing.qemu < 8", both)
+    assert not matches("sharing.qemu != 9.0", both)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +245,16 @@ def test_a_requirement_is_its_text() -> None:
         ("memory > " + "9" * 400, 10, "too large a size"),
         ("cpus > many", 8, "a whole number is expected"),
         ("cpus not in (2, 3.5)", 17, "a whole number is expected"),
+        ("   site lyon", 9, "an operator is expected"),
+        ("\n\tsite =\n", 9, "a value is expected"),
+        ("sharing", 8, "an operator is expected"),
+        ("sharing.", 9, "an operator is expected"),
+        ("sharing.root 7", 14, "or the end is expected"),
+        ("sharing.root not sharing.qemu", 18, "'in' is expected"),
+        ("site = ly\x00on", 10, "no meaning anywhere"),
+        ('site = "\x1b[2J"', 9, "no meaning anywhere"),
+        ("site\x85= lyon", 5, "no meaning anywhere"),
+        ("site = \ud800", 8, "no meaning anywhere"),
     ],
 )
 def test_a_fault_is_told_with_its_position(text: str, position: int, why: str) -> None:
@@ -259,7 +300,7 @@ def test_any_text_is_a_requirement_or_refused_as_one(text: str) -> None:
         requirement = Requirement(text)
     except BitDewError as refused:
         assert refused.key == "attribute.requires"  # noqa: PT017  (either outcome is right)
-        assert 1 <= refused.fields["position"] <= len(text.strip()) + 1  # noqa: PT017
+        assert 1 <= refused.fields["position"] <= len(text) + 1  # noqa: PT017
     else:
         verdict = requirement.check(HOST)
         assert verdict.matches != bool(verdict.reason)
@@ -272,7 +313,21 @@ Test = Callable[[HostFacts], bool]
 Printed = tuple[str, Test]
 """An expression's text, and a naive reading of what it means."""
 
-SITES = ["lyon", "orsay", "two words", "and", "(x), y"]
+SITES = [
+    "lyon",
+    "orsay",
+    "two words",
+    "and",
+    "(x), y",
+    "\\",
+    "'",
+    "=",
+    "# [a] {b}",
+    "\u00e9t\u00e9",
+    "\U0001f4a9",
+    " ",
+    "\t",
+]
 TESTS: list[tuple[str, Callable[[str | None, str], bool]]] = [
     ("=", lambda have, want: have == want),
     ("==", lambda have, want: have == want),
