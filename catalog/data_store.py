@@ -1,167 +1,356 @@
-"""Stored data and disks."""
+"""Stored data, disks among them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data, ImageRecord, SignedRecord
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid
 
-from .database import Database, among
-from .tables import DataRow, DiskRow
+from .among import among
+from .attribute_store import AttributeRecord, AttributeStore, not_found
+from .database import Database
+from .feed import Told, along
+from .postgres import Keys
+from .shared_lock import SharedLock
+from .tables import AttributeRow, DataRow, DiskRow
+
+_FEW: Final = 100
+"""So many data share a transaction with what others store at the same moment; more have one of their own."""
+_NAMED: Final = 5
+"""Names that an error tells of at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
-    """A datum with its wishes and its publisher's record.
+class Datum:
+    """A datum with its attribute, and its publisher's record if it is a disk.
 
     Attributes:
         data: The datum.
         info_hash: Its swarm.
         attribute: What should be true of it.
-        alive: False once its owner removed it: all copies are to go.
+        alive: False once its life ended: all copies are to go.
         damaged: True if the repository's own copy is not what was added.
-        record: The record as read when it was added.
+        awaited: True until its bytes have come: nothing is placed before.
+        ends: When its life ends by a date or a duration, UTC.
+        died: When its life ended, UTC; None also if it ended in a release that did not note it.
+        died_because: Why, for people.
+        record: The record as read when it was added, if it is a disk.
         signed: The same as it is handed to workers, who verify it themselves.
     """
 
     data: Data
     info_hash: str
-    attribute: Attribute
-    alive: bool
-    damaged: bool
-    record: ImageRecord
-    signed: SignedRecord
+    attribute: AttributeRecord
+    alive: bool = True
+    damaged: bool = False
+    awaited: bool = False
+    ends: datetime | None = None
+    died: datetime | None = None
+    died_because: str = ""
+    record: ImageRecord | None = None
+    signed: SignedRecord | None = None
+
+    @property
+    def can_move(self) -> bool:
+        """Whether anything follows from it when it is new: its bytes are there, or its life may end before they are."""
+        return not self.awaited or self.ends is not None or self.attribute.lifetime_data is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk(Datum):
+    """A datum that machines boot from."""
+
+    record: ImageRecord = field(kw_only=True)
+    signed: SignedRecord = field(kw_only=True)
 
 
 class DataStore:
-    """Reads and writes disks, one transaction a call."""
+    """Reads and writes data, one transaction a call. Other processes hear of what is stored here along with it.
+
+    Attributes:
+        attributes: The store of what they should be.
+        changing: Held while bytes and what is stored of them change together: the same may come and go at once.
+        linking: Held by whoever attaches something to an attribute, or takes one away: two halves of a circle must not
+            both look harmless.
+        shared: Whether other processes may change data too.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.attributes = AttributeStore(database)
+        self.changing, self.linking = SharedLock(database, Keys.CONTENTS), SharedLock(database, Keys.LINKS)
+        self.shared = database.shared
 
-    async def add(self, disk: Disk) -> None:
-        """Store a new disk.
+    # Adding -------------------------------------------------------------------------------------------------------
+
+    async def add(self, datum: Datum) -> None:
+        """Store a new datum, whose attribute is stored.
 
         Raises:
-            UserError: `disk.name-taken`.
+            UserError: `disk.name-taken`, `attribute.not-found`, if that was removed meanwhile.
         """
-        data, record = disk.data, disk.record
+        await self.add_all([datum])
+
+    async def add_all(self, data: Sequence[Datum]) -> None:
+        """Store new data: all of them, or none.
+
+        Raises:
+            UserError: `disk.name-taken`, with the taken ones as `names`; `attribute.not-found`; `input.invalid` for a
+                uid that is taken.
+        """
+        if not data:
+            return
+        rows = [_values(datum) for datum in data]
+        disks = [_disk_values(datum) for datum in data if isinstance(datum, Disk)]
+        moving = [datum.data.uid for datum in data if datum.can_move]
+
+        async def insert_all(session: AsyncSession) -> None:
+            connection = await session.connection()
+            await connection.execute(insert(DataRow), rows)
+            if disks:
+                await connection.execute(insert(DiskRow), disks)
+            _tell(session, moving)
+
         try:
-            async with self._database.write() as session:
-                session.add(
-                    DataRow(
-                        uid=data.uid,
-                        name=data.name,
-                        root=data.root,
-                        size=data.size,
-                        piece_length=data.piece_length,
-                        info_hash=disk.info_hash,
-                        created=data.created,
-                        owner=data.owner,
-                        attribute=disk.attribute.to_dict(),
-                        alive=True,
-                        damaged=False,
-                    )
-                )
-                await session.flush()
-                session.add(
-                    DiskRow(
-                        uid=data.uid,
-                        format=record.format,
-                        os=record.os,
-                        arch=record.arch,
-                        version=record.version,
-                        publisher=record.publisher,
-                        expires=record.expires,
-                        payload=disk.signed.payload,
-                        signature=disk.signed.signature,
-                        certificate=disk.signed.certificate,
-                    )
-                )
-        except IntegrityError:
-            raise name_taken(data.name) from None
+            if len(data) <= _FEW:
+                await self._database.gather(insert_all)
+            else:
+                async with self._database.write() as session:
+                    await insert_all(session)
+        except IntegrityError as fault:
+            raise await self._refusal(data, fault) from None
 
-    async def find(self, name: str) -> Disk | None:
-        """The living disk of this name or uid."""
-        wanted = (DataRow.name == name) | (DataRow.uid == name)
-        found = await self._all(_disks().where(wanted, DataRow.alive))
-        return found[0] if found else None
+    async def _refusal(self, data: Sequence[Datum], fault: IntegrityError) -> BaseException:
+        """Why some of `data` could not be stored."""
+        uses = Counter(datum.data.name for datum in data)
+        if twice := [name for name, count in uses.items() if count > 1]:
+            return name_taken(*twice)
+        async with self._database.read() as session:
+            taken = select(DataRow.name).where(among(DataRow.name, list(uses)), DataRow.alive).order_by(DataRow.name)
+            if names := list(await session.scalars(taken)):
+                return name_taken(*names)
+            uids = [datum.data.uid for datum in data]
+            used = set(await session.scalars(select(DataRow.uid).where(among(DataRow.uid, uids))))
+        if used or len(set(uids)) < len(uids):
+            return error("input.invalid", "A new datum has the uid of another", why=", ".join(sorted(used)[:_NAMED]))
+        chosen = {datum.attribute.uid: datum.attribute for datum in data}
+        gone = chosen.keys() - (await self.attributes.get(list(chosen))).keys()
+        return not_found(chosen[min(gone)].name or min(gone)) if gone else fault
 
-    async def get(self, uids: Collection[Uid]) -> dict[Uid, Disk]:
-        """The disks of these uids, removed ones included."""
+    # Reading ------------------------------------------------------------------------------------------------------
+
+    async def find(self, name: str) -> Datum | None:
+        """The living datum of this name or uid; of a name that is another one's uid, the one of that name."""
+        for wanted in (DataRow.name == name, DataRow.uid == name):
+            if found := await self._all(_DATA.where(wanted, DataRow.alive)):
+                return found[0]
+        return None
+
+    async def get(self, uids: Collection[Uid]) -> dict[Uid, Datum]:
+        """The data of these uids, dead ones included."""
         if not uids:
             return {}
-        wanted = frozenset(uids)
-        found = await self._all(_disks().where(among(DataRow.uid, wanted)))
-        return {disk.data.uid: disk for disk in found if disk.data.uid in wanted}
+        return {datum.data.uid: datum for datum in await self._all(_DATA.where(among(DataRow.uid, uids)))}
 
-    async def living(self) -> list[Disk]:
+    async def roots(self, uids: Collection[Uid]) -> dict[Uid, ContentRoot]:
+        """The contents of these data, dead ones included."""
+        if not uids:
+            return {}
+        async with self._database.read() as session:
+            rows = await session.execute(select(DataRow.uid, DataRow.root).where(among(DataRow.uid, uids)))
+            return {Uid(uid): ContentRoot(root) for uid, root in rows}
+
+    async def living(self) -> list[Datum]:
+        """All data that are alive, by name. In a large grid these are many: see `search`."""
+        return await self._all(_DATA.where(DataRow.alive).order_by(DataRow.name))
+
+    async def disks(self) -> list[Disk]:
         """All disks that are alive, by name."""
-        return await self._all(_disks().where(DataRow.alive).order_by(DataRow.name))
+        query = _DATA.where(DataRow.alive, DiskRow.uid.is_not(None)).order_by(DataRow.name)
+        return [datum for datum in await self._all(query) if isinstance(datum, Disk)]
+
+    async def search(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Datum]:
+        """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
+        query = _DATA.where(DataRow.alive).order_by(DataRow.name).limit(limit)
+        if prefix:
+            # Not LIKE: it looks up nothing in an index if the case of letters does not count for it.
+            query = query.where(DataRow.name >= prefix, DataRow.name < prefix + _BEYOND)
+        if after is not None:
+            query = query.where(DataRow.name > after)
+        return await self._all(query)
+
+    async def of_root(self, root: ContentRoot) -> list[Datum]:
+        """The living data with this content."""
+        return await self._all(_DATA.where(DataRow.root == root, DataRow.alive))
+
+    async def with_attribute(self, uids: Collection[Uid], limit: int | None = None) -> list[Uid]:
+        """The living data that have one of these attributes, at most `limit` of them."""
+        query = select(DataRow.uid).where(among(DataRow.attribute, uids), DataRow.alive).limit(limit)
+        async with self._database.read() as session:
+            return [Uid(uid) for uid in await session.scalars(query)]
+
+    async def contents(self) -> dict[tuple[ContentRoot, int], bool]:
+        """What the repository should have: contents and their sizes, each with whether its copy is known to be good."""
+        query = select(DataRow.root, DataRow.size, DataRow.damaged).where(DataRow.alive, DataRow.awaited.is_(False))
+        async with self._database.read() as session:
+            rows = await session.execute(query.distinct().order_by(DataRow.damaged))
+            return {(ContentRoot(root), size): not damaged for root, size, damaged in rows}
 
     async def removed_roots(self) -> set[ContentRoot]:
-        """The contents that a removed datum had."""
+        """The contents that a dead datum had, and no living one has."""
+        living = select(DataRow.root).where(DataRow.alive)
         async with self._database.read() as session:
-            query = select(DataRow.root).where(~DataRow.alive).distinct()
+            query = select(DataRow.root).where(~DataRow.alive, DataRow.root.not_in(living)).distinct()
             return {ContentRoot(root) for root in await session.scalars(query)}
 
-    async def of_root(self, root: ContentRoot) -> list[Disk]:
-        """The living disks with this content."""
-        return await self._all(_disks().where(DataRow.root == root, DataRow.alive))
+    # Changing -----------------------------------------------------------------------------------------------------
 
-    async def remove(self, uid: Uid) -> None:
-        """End the life of a datum. Its row stays."""
-        async with self._database.write() as session:
-            await session.execute(update(DataRow).where(DataRow.uid == uid).values(alive=False))
+    async def set_attribute(self, uid: Uid, attribute: Uid, ends: datetime | None) -> None:
+        """Give a datum another attribute, and the end that follows from it.
+
+        Raises:
+            UserError: `attribute.not-found`, if it was removed meanwhile.
+        """
+        before = select(DataRow.attribute).where(DataRow.uid == uid)
+
+        async def give(session: AsyncSession) -> None:
+            had = await session.scalar(before)
+            given = update(DataRow).where(DataRow.uid == uid).values(attribute=attribute, ends=ends)
+            await (await session.connection()).execute(given)
+            if had is not None:
+                along(session, Told(topics=(uid,), data=(uid,), attributes=(Uid(had), attribute)))
+
+        try:
+            await self._database.gather(give)
+        except IntegrityError:
+            raise not_found(attribute) from None
+
+    async def arrived(self, root: ContentRoot) -> list[Uid]:
+        """The bytes of this content have come; the living data that waited for them."""
+        return await self._update(and_(DataRow.root == root, DataRow.alive, DataRow.awaited), awaited=False)
 
     async def mark_damaged(self, root: ContentRoot, *, damaged: bool) -> list[Uid]:
         """Say of all data with this content whether the repository's copy is bad; those that changed."""
-        async with self._database.write() as session:
-            rows = await session.execute(
-                update(DataRow)
-                .where(DataRow.root == root, DataRow.alive, DataRow.damaged != damaged)
-                .values(damaged=damaged)
-                .returning(DataRow.uid)
-            )
-            return [Uid(uid) for uid in rows.scalars()]
+        its = and_(DataRow.root == root, DataRow.alive, DataRow.damaged != damaged)
+        return await self._update(its, damaged=damaged)
 
-    async def _all(self, query: Select[DataRow, DiskRow]) -> list[Disk]:
+    async def end(self, uid: Uid, now: datetime, because: str) -> bool:
+        """End the life of a datum; whether it was alive. Its row stays."""
+        its = and_(DataRow.uid == uid, DataRow.alive)
+        return bool(await self._update(its, alive=False, died=now, died_because=because))
+
+    async def _update(self, condition: ColumnElement[bool], **values: Any) -> list[Uid]:
+        """Change the data of which `condition` holds; their uids."""
+        change = update(DataRow).where(condition).values(values).returning(DataRow.uid)
+
+        async def change_all(session: AsyncSession) -> list[Uid]:
+            rows = await (await session.connection()).execute(change)
+            changed = [Uid(uid) for uid in rows.scalars()]
+            _tell(session, changed)
+            return changed
+
+        return await self._database.gather(change_all)
+
+    async def _all(self, query: Select[Any]) -> list[Datum]:
         async with self._database.read() as session:
-            return [_disk(data, disk) for data, disk in await session.execute(query)]
+            rows = (await session.execute(query)).all()
+            attributes = await self.attributes.of_rows(session, ((row.attribute, row.wishes_version) for row in rows))
+        return [_datum(row, attributes[row.attribute]) for row in rows]
 
 
-def name_taken(name: str) -> BitDewError:
-    """The error for a second datum of one name."""
-    return error("disk.name-taken", f"A datum named {name!r} is there already", name=name)
+def _tell(session: AsyncSession, uids: Sequence[Uid]) -> None:
+    if uids:
+        along(session, Told(topics=tuple(uids), data=tuple(uids)))
 
 
-def _disks() -> Select[DataRow, DiskRow]:
-    return select(DataRow, DiskRow).join(DiskRow, DiskRow.uid == DataRow.uid)
+def name_taken(*names: str) -> BitDewError:
+    """The error for second data of names that others have."""
+    told = ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    what = "A datum named" if len(names) == 1 else "Data named"
+    there = f"{what} {told} {'is' if len(names) == 1 else 'are'} there already"
+    return error("disk.name-taken", there, name=names[0], names=list(names))
 
 
-def _disk(row: DataRow, disk: DiskRow) -> Disk:
+_BEYOND: Final = "\x7f"
+"""It sorts after all that a name is made of."""
+
+_DATA: Final = (
+    select(
+        *(column for column in DataRow.__table__.columns),
+        AttributeRow.version.label("wishes_version"),
+        *(column for column in DiskRow.__table__.columns if column.name != "uid"),
+    )
+    .join(AttributeRow, AttributeRow.uid == DataRow.attribute)
+    .outerjoin(DiskRow, DiskRow.uid == DataRow.uid)
+)
+
+
+def _values(datum: Datum) -> dict[str, Any]:
+    data = datum.data
+    return {
+        "uid": data.uid,
+        "name": data.name,
+        "root": data.root,
+        "size": data.size,
+        "piece_length": data.piece_length,
+        "info_hash": datum.info_hash,
+        "created": data.created,
+        "owner": data.owner,
+        "attribute": datum.attribute.uid,
+        "alive": datum.alive,
+        "damaged": datum.damaged,
+        "awaited": datum.awaited,
+        "ends": datum.ends,
+        "died": datum.died,
+        "died_because": datum.died_because,
+    }
+
+
+def _disk_values(disk: Disk) -> dict[str, Any]:
+    record, signed = disk.record, disk.signed
+    return {
+        "uid": disk.data.uid,
+        "format": record.format,
+        "os": record.os,
+        "arch": record.arch,
+        "version": record.version,
+        "publisher": record.publisher,
+        "expires": record.expires,
+        "payload": signed.payload,
+        "signature": signed.signature,
+        "certificate": signed.certificate,
+    }
+
+
+def _datum(row: Row[Any], attribute: AttributeRecord) -> Datum:
     root = ContentRoot(row.root)
     data = Data(Uid(row.uid), row.name, root, row.size, row.piece_length, row.created, row.owner)
+    told = (data, row.info_hash, attribute, row.alive, row.damaged, row.awaited, row.ends, row.died, row.died_because)
+    if row.payload is None:
+        return Datum(*told)
     record = ImageRecord(
         uid=data.uid,
         name=row.name,
         root=root,
         info_hash=row.info_hash,
         size=row.size,
-        format=disk.format,
-        os=disk.os,
-        arch=disk.arch,
-        version=disk.version,
-        publisher=disk.publisher,
+        format=row.format,
+        os=row.os,
+        arch=row.arch,
+        version=row.version,
+        publisher=row.publisher,
         issued=row.created,
-        expires=disk.expires,
+        expires=row.expires,
     )
-    signed = SignedRecord(disk.payload, disk.signature, disk.certificate)
-    return Disk(data, row.info_hash, Attribute.from_dict(row.attribute), row.alive, row.damaged, record, signed)
+    signed = SignedRecord(row.payload, row.signature, row.certificate)
+    return Disk(*told, record=record, signed=signed)

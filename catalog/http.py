@@ -23,7 +23,7 @@ from bitdew.wire.models import (
     UploadReply,
     UploadRequest,
 )
-from bitdew.wire.server import EVERYONE, Call, RepositoryAddress, Routes
+from bitdew.wire.server import EVERYONE, Call, FileReply, RepositoryAddress, Routes
 
 from .announce import Announce
 from .disks import Disks
@@ -83,7 +83,8 @@ def data_routes(disks: Disks, announce: Announce, repository: RepositoryAddress)
     routes = Routes()
 
     async def begin_upload(call: Call[UploadRequest]) -> UploadReply:
-        upload = await disks.begin_upload(call.body.name, call.body.size)
+        asked = call.body
+        upload = await disks.begin_upload(asked.name, asked.size, asked.attribute, call.caller.subject_id)
         return UploadReply(upload=upload.uid)
 
     async def receive(call: Call[Nothing]) -> UploadDone:
@@ -102,6 +103,10 @@ def data_routes(disks: Disks, announce: Announce, repository: RepositoryAddress)
     async def metainfo(call: Call[Nothing]) -> MetainfoReply:
         return MetainfoReply(metainfo=await disks.repository.metainfo(ContentRoot(call.path["root"])))
 
+    async def content(call: Call[Nothing]) -> FileReply:
+        root, kept = ContentRoot(call.path["root"]), disks.repository
+        return FileReply(await kept.file_of(root), lambda size: kept.count_sent(root, size))
+
     async def announced(call: Call[AnnounceRequest]) -> AnnounceReply:
         root, asking = ContentRoot(call.body.root), HostId(call.caller.subject_id)
         return await announce.peers(root, asking, repository(call.request))
@@ -111,5 +116,6 @@ def data_routes(disks: Disks, announce: Announce, repository: RepositoryAddress)
     routes.add("DELETE", "/v1/uploads/{upload}", abandon, roles=PUBLISHERS)
     routes.add("DELETE", "/v1/disks/{name}", remove, roles=PUBLISHERS)
     routes.add("GET", "/v1/metainfo/{root:[0-9a-f]{64}}", metainfo, roles={Role.WORKER})
+    routes.add("GET", "/v1/content/{root:[0-9a-f]{64}}", content, roles=EVERYONE)
     routes.add("POST", "/v1/announce", announced, body=AnnounceRequest, roles={Role.WORKER})
     return routes

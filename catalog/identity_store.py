@@ -13,6 +13,7 @@ from bitdew.core.errors import error
 from bitdew.core.ids import Uid, new_uid
 
 from .database import Database
+from .feed import Told, along
 from .tables import CertificateRow, EnrolmentRow, TokenRow
 
 PUBLISHING: Final = ("operator", "publisher")
@@ -141,6 +142,7 @@ class IdentityStore:
                 .values(revoked=now)
                 .returning(CertificateRow.serial)
             )
+            along(session, Told(revoked=(subject_id,)))
             return bool(found.all())
 
 

@@ -62,6 +62,10 @@ class Registry:
         self._revoked.add(subject_id)
         await self.on_revoked(subject_id)
 
+    def hear_revoked(self, subject_id: str) -> None:
+        """Another process of the service shut a subject out."""
+        self._revoked.add(subject_id)
+
     async def create_token(self, request: TokenRequest, creator: str) -> TokenView:
         """A new join token; this reply is the only place where it stands whole."""
         now = self._clock.now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +55,16 @@ class Upload:
 class Repository:
     """Receives, keeps and seeds files."""
 
-    def __init__(self, folder: Path, swarm: Swarm, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, swarm: Swarm, clock: Clock | None = None, uploads: Path = Path("uploads")) -> None:
+        """Where several services share `folder`, each has a folder for uploads of its own in it: `uploads`."""
         self._clock: Clock = clock or SystemClock()
         self._folder = folder
         self._files = folder / "files"
-        self._uploading = folder / "uploads"
+        self._uploading = folder / uploads
         self._swarm = swarm
         self._uploads: dict[Uid, Upload] = {}
         self._seeds: dict[ContentRoot, Transfer] = {}
+        self._sent: Counter[ContentRoot] = Counter()
 
     async def open(self, living: Mapping[tuple[ContentRoot, int], bool]) -> list[ContentRoot]:
         """Seed the files of living data, but those not known to be good; the contents that have no whole file.
@@ -89,7 +92,7 @@ class Repository:
     def _prepare_folders(self) -> None:
         self._files.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._uploading, ignore_errors=True)  # an upload does not outlive the process that receives it
-        self._uploading.mkdir()
+        self._uploading.mkdir(parents=True)
 
     def _path(self, root: ContentRoot) -> Path:
         return self._files / root
@@ -212,6 +215,16 @@ class Repository:
         if root not in self._seeds:
             self._seeds[root] = await self._swarm.add(metainfo, self._path(root), complete=True)
 
+    async def seed_stored(self, root: ContentRoot, size: int) -> bool:
+        """Seed a file that another process put into the shared folder; whether it is there."""
+        if self.holds(root, size):
+            return True
+        found = await asyncio.to_thread(_size_of, self._path(root))
+        metainfo = await self._stored_metainfo(root) if found == size else None
+        if metainfo is not None:
+            await self._seed(metainfo)
+        return metainfo is not None
+
     async def withdraw(self, root: ContentRoot) -> None:
         """Stop seeding; the file stays."""
         transfer = self._seeds.pop(root, None)
@@ -235,6 +248,41 @@ class Repository:
         except (OSError, BitDewError):
             return False
 
+    def holds(self, root: ContentRoot, size: int) -> bool:
+        """Whether this content is here, whole as far as anyone knows."""
+        seed = self._seeds.get(root)
+        return seed is not None and seed.metainfo.content.size == size
+
+    async def still_there(self, contents: set[tuple[ContentRoot, int]]) -> set[tuple[ContentRoot, int]]:
+        """Those of these contents whose files are in the folder."""
+        return await asyncio.to_thread(lambda: {one for one in contents if _size_of(self._path(one[0])) == one[1]})
+
+    def seeded(self) -> set[ContentRoot]:
+        """The contents that are seeded."""
+        return set(self._seeds)
+
+    async def file_of(self, root: ContentRoot) -> Path:
+        """The whole file of some content, to be read and not changed.
+
+        Raises:
+            UserError: `data.not-found`, where its bytes have not come yet, or went.
+            HostError: `storage.failed`, where they are not what they should be.
+        """
+        seed, path = self._seeds.get(root), self._path(root)
+        found = await asyncio.to_thread(_size_of, path)
+        if seed is not None and found == seed.metainfo.content.size:
+            return path
+        if seed is None and found < 0:
+            why = "its bytes have not come yet, or were removed"
+            raise error("data.not-found", f"The repository has no content {root[:64]!r}", why=why, root=root[:64])
+        raise error(
+            "storage.failed",
+            f"The repository's own copy of {root[:16]}… is damaged",
+            why="it is not what was published",
+            do="Whoever published it can mend it: add the same file again, under the same name.",
+            root=root[:64],
+        )
+
     async def metainfo(self, root: ContentRoot) -> bytes:
         """The .torrent of some content.
 
@@ -254,9 +302,13 @@ class Repository:
             return None
 
     def egress(self, root: ContentRoot) -> int:
-        """Payload bytes sent of some content since the service started."""
+        """Payload bytes sent of some content since the service started, to swarms and over HTTP."""
         transfer = self._seeds.get(root)
-        return transfer.progress.uploaded if transfer else 0
+        return self._sent[root] + (transfer.progress.uploaded if transfer else 0)
+
+    def count_sent(self, root: ContentRoot, size: int) -> None:
+        """So many bytes of some content were sent over HTTP."""
+        self._sent[root] += size
 
 
 def _files_in(folder: Path) -> set[ContentRoot]:

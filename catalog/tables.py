@@ -10,26 +10,63 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from .database import Base, UtcDateTime
 
+Name = String(128).with_variant(String(128, collation="C"), "postgresql")
+"""Names are compared byte by byte in every database: so a page of names begins where the last one ended."""
+
+
+class AttributeRow(Base):
+    """Wishes, and what the names in them were found to mean.
+
+    One that has no name is found by the digest of its wishes. One that has neither was removed, and stays for the dead
+    data that had it.
+    """
+
+    __tablename__ = "attributes"
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str | None] = mapped_column(Name, unique=True)
+    digest: Mapped[str | None] = mapped_column(String(64), unique=True)
+    wishes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # The data named here are no foreign keys: data refer to attributes, and a row of data is never deleted.
+    affinity_data: Mapped[str | None] = mapped_column(String(32))
+    affinity_attribute: Mapped[str | None] = mapped_column(ForeignKey("attributes.uid"), index=True)
+    lifetime_data: Mapped[str | None] = mapped_column(String(32))
+    pins: Mapped[list[str]] = mapped_column(JSON)
+    owner: Mapped[str] = mapped_column(String(128))
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    changed: Mapped[datetime] = mapped_column(UtcDateTime)
+    version: Mapped[int]
+
 
 class DataRow(Base):
-    """A datum; a removed one stays as a row, so that copies of it are still known for what they are."""
+    """A datum; one that died stays as a row, so that copies of it are still known for what they are."""
 
     __tablename__ = "data"
     __table_args__ = (
-        Index("uq_data_name_alive", "name", unique=True, sqlite_where=text("alive"), postgresql_where=text("alive")),
+        # Spelt as conditions on it are: SQLite uses a partial index only for the words that it was made with.
+        Index(
+            "uq_data_name_alive", "name", unique=True, sqlite_where=text("alive = 1"), postgresql_where=text("alive")
+        ),
+        Index("ix_data_attribute", "attribute", "alive", "uid"),
     )
 
     uid: Mapped[str] = mapped_column(String(32), primary_key=True)
-    name: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(Name)
     root: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     piece_length: Mapped[int]
     info_hash: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     owner: Mapped[str] = mapped_column(String(128))
-    attribute: Mapped[dict[str, Any]] = mapped_column(JSON)
+    attribute: Mapped[str] = mapped_column(ForeignKey("attributes.uid"))
     alive: Mapped[bool] = mapped_column(default=True)
     damaged: Mapped[bool] = mapped_column(default=False)
+    awaited: Mapped[bool] = mapped_column(default=False)
+    """Whether its bytes have not come yet."""
+    ends: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its life ends, if its attribute says a date or a duration."""
+    died: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    died_because: Mapped[str] = mapped_column(Text, default="")
 
 
 class DiskRow(Base):
@@ -89,3 +126,13 @@ class CertificateRow(Base):
     name: Mapped[str] = mapped_column(String(128))
     expires: Mapped[datetime] = mapped_column(UtcDateTime)
     revoked: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class LeadershipRow(Base):
+    """The one row that counts how often the leadership changed hands."""
+
+    __tablename__ = "leadership"
+
+    uid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """1."""
+    epoch: Mapped[int] = mapped_column(BigInteger)

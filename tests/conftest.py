@@ -14,7 +14,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -31,8 +32,10 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 from bitdew.catalog.database import Database  # noqa: E402
 
 import bitdew  # noqa: E402
+from bitdew.testing.postgres import PostgresServer, find_postgres  # noqa: E402
 
 PRODUCT = ("bitdew", "bitdew.catalog", "bitdew.scheduler", "bitdew.worker")
+SERVING_ALL = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "postgres")
 SETTLING = 3.0
 """Seconds that threads and processes which were told to end have to be gone."""
 
@@ -47,6 +50,9 @@ MAY_BLOCK = (
     ("/aiosqlite/core.py", "stop", "it only hands a request to the connection's own thread"),
     ("/sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args", "it asks for the current folder"),
     ("/alembic/command.py", "upgrade", "migrations are read once at start, before anything is served"),
+    ("/alembic/command.py", "downgrade", "only tests do it"),
+    ("/scheduler/simulation/database.py", "put_nowait", "in virtual time nobody is kept waiting by a statement"),
+    ("/asyncpg/connect_utils.py", "_parse_connect_dsn_and_args", "it looks for files of passwords and certificates"),
 )
 
 hypothesis.settings.register_profile("dev", max_examples=30, deadline=None)
@@ -76,14 +82,14 @@ def _open_files() -> dict[int, str]:
 
 
 def _children() -> dict[int, psutil.Process]:
-    """Child processes that a test could have started; multiprocessing's own service processes live as long as we do."""
+    """Child processes that a test could have started; those that serve the whole session live as long as we do."""
     found: dict[int, psutil.Process] = {}
     for child in psutil.Process().children(recursive=True):
         try:
             command = " ".join(child.cmdline())
         except psutil.Error:
             continue
-        if "multiprocessing.resource_tracker" not in command and "multiprocessing.forkserver" not in command:
+        if not any(name in command for name in SERVING_ALL):
             found[child.pid] = child
     return found
 
@@ -152,6 +158,68 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
     asyncio.run(make())
     return path.read_bytes()
+
+
+# Databases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The session's own PostgreSQL; without one its tests are skipped, or fail if BITDEW_REQUIRE_POSTGRES is set."""
+    if find_postgres() is None and not os.environ.get("BITDEW_REQUIRE_POSTGRES"):
+        pytest.skip("there is no PostgreSQL on this machine (Debian: apt install postgresql)")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres(postgres: PostgresServer) -> Iterator[PostgresServer]:  # it is asked for, to be skipped where none is
+    """A server for this test alone, which it may stop."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """The name of a migrated database, which is copied for each test."""
+
+    async def make() -> None:
+        database = Database(await postgres.create("bitdew_template"))
+        await database.migrate()
+        await database.close()
+
+    asyncio.run(make())
+    return "bitdew_template"
+
+
+@pytest.fixture
+async def postgres_url(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[str]:
+    """The URL of a migrated PostgreSQL database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield await postgres.create(name, postgres_template)
+    await postgres.drop(name)
+
+
+@pytest.fixture
+async def sqlite_url(empty_database: bytes, tmp_path: Path) -> str:
+    """The URL of a migrated SQLite database of this test's own."""
+    path = tmp_path / "catalog.sqlite3"
+    path.write_bytes(empty_database)
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database: the test runs once on each kind."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database: the test runs once on each kind."""
+    database = Database(database_url)
+    yield database
+    await database.close()
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------

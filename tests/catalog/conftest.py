@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from bitdew.catalog.attributes import Attributes
+from bitdew.catalog.contents import Contents
+from bitdew.catalog.data import DataRoom
+from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Database
 from bitdew.catalog.identity_store import IdentityStore
 from bitdew.catalog.registry import Registry
+from bitdew.catalog.repository import Repository
 
 from bitdew.core.host import Endpoint
-from bitdew.core.ids import new_uid
+from bitdew.core.ids import HostId, Uid, new_uid
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.session import Swarm
 from bitdew.testing.clock import SkippingClock
 from bitdew.trust.authority import Authority
 from bitdew.trust.keys import certificate_request, new_key, new_signing_key
+from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import EnrolRequest
-
-
-@pytest.fixture
-async def database(empty_database: bytes, tmp_path: Path) -> AsyncIterator[Database]:
-    path = tmp_path / "catalog.sqlite3"
-    path.write_bytes(empty_database)
-    database = Database.in_file(path)
-    yield database
-    await database.close()
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +67,44 @@ def asks() -> Callable[..., EnrolRequest]:
         )
 
     return make
+
+
+# Rooms ----------------------------------------------------------------------------------------------------------------
+
+
+def someone(role: Role = Role.PUBLISHER, subject_id: str = "ada") -> Subject:
+    """Who asks for something."""
+    return Subject(role, subject_id, "1", subject_id)
+
+
+@dataclass
+class Rooms:
+    """The catalog's rooms on one database, and what they told the scheduler."""
+
+    store: DataStore
+    contents: Contents
+    attributes: Attributes
+    data: DataRoom
+    hosts: dict[str, list[HostId]]
+    clock: SkippingClock
+    told: list[set[Uid]]
+    told_attributes: list[Uid]
+    ada: Subject
+    grace: Subject
+    operator: Subject
+
+
+@pytest.fixture
+async def rooms(database: Database, swarm: Swarm, clock: SkippingClock, tmp_path: Path) -> Rooms:
+    """The rooms as the service has them, without a service."""
+    store, hosts = DataStore(database), {"pc-1": [HostId("1" * 32)], "twin": [HostId("2" * 32), HostId("3" * 32)]}
+    contents = Contents(store, Repository(tmp_path / "repository", swarm, clock), clock)
+    attributes = Attributes(store, lambda: hosts, clock)
+    data = DataRoom(store, attributes, contents, clock)
+    told: list[set[Uid]] = []
+    told_attributes: list[Uid] = []
+    contents.changed = data.changed = lambda uids: told.append(set(uids))
+    attributes.changed = told_attributes.append
+    await contents.open()
+    people = (someone(), someone(subject_id="grace"), someone(Role.OPERATOR, "root"))
+    return Rooms(store, contents, attributes, data, hosts, clock, told, told_attributes, *people)

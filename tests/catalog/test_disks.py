@@ -348,14 +348,14 @@ async def test_a_damaged_datum_is_mended_by_adding_the_same_bytes_again(grid: Gr
     assert again.root == added.root
     assert [disk.damaged for disk in await grid.client.disks()] == [False, False]
     assert added.info_hash in grid.service.swarm.transfers
-    assert await grid.service.disks.repository.is_whole(again.root)
+    assert await grid.service.rooms.contents.repository.is_whole(again.root)
 
 
 async def suspected(grid: Grid, root: str) -> None:
     """Let the repository look at its own copy, until it has."""
-    grid.service.disks.suspect(ContentRoot(root))
+    grid.service.rooms.contents.suspect(ContentRoot(root))
     async with asyncio.timeout(10):
-        while grid.service.disks._suspected:
+        while grid.service.rooms.contents._suspected:
             await asyncio.sleep(0.01)
 
 

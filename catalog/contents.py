@@ -1,0 +1,152 @@
+"""The bytes of data, and what is stored about them: that both change together.
+
+Owns the order in which a file and its rows come and go, and what becomes of a copy of the repository's that may be bad.
+It knows neither names nor wishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+
+from bitdew.core.clock import Clock
+from bitdew.core.content import Content
+from bitdew.core.errors import error
+from bitdew.core.ids import ContentRoot, Uid
+from bitdew.tasks import to_the_end
+
+from .data_store import DataStore
+from .repository import Repository, Upload
+
+log = structlog.get_logger(__name__)
+
+
+class Contents:
+    """What the repository holds. Whoever listens at `changed` is told the data whose bytes came, or went bad."""
+
+    def __init__(self, store: DataStore, repository: Repository, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self.repository = repository
+        self._suspected: dict[ContentRoot, None] = {}
+        self._suspicion = asyncio.Event()
+        self.changing = store.changing
+        self.changed: Callable[[Collection[Uid]], None] = lambda _uids: None
+
+    async def open(self) -> None:
+        """Seed what is stored; data whose file is gone or cut are marked damaged."""
+        contents = await self._store.contents()
+        damaged = set(await self.repository.open(contents))
+        # A stop between the end of a datum and the freeing of its bytes: nothing else refers to them.
+        for root in await self._store.removed_roots():
+            await self.repository.delete(root)
+        for root, _size in contents:
+            if root in damaged:
+                await self._mark(root, damaged=True)
+
+    async def held(self, contents: Collection[tuple[ContentRoot, int]]) -> set[tuple[ContentRoot, int]]:
+        """Those of these contents whose bytes are there. Hold `changing` meanwhile."""
+        held = {(root, size) for root, size in contents if self.repository.holds(root, size)}
+        # Another process may have freed some, and this one has not heard of it yet.
+        return await self.repository.still_there(held) if self._store.shared and held else held
+
+    async def keep(self, upload: Upload, describe: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Make an upload's bytes the content of all data that wait for them. Hold `changing` meanwhile.
+
+        The file is durable before `describe` stores what is new about it, and that before the file is seeded.
+        """
+        content = received(upload)
+        metainfo = await self.repository.adopt(upload)
+        if describe is not None:
+            await describe()
+        disproved = await self._disprove(content)
+        came = await self._store.arrived(content.root)
+        await self.repository.seed(metainfo)
+        mended = await self._store.mark_damaged(content.root, damaged=False)
+        self._tell([*disproved, *came, *mended])
+
+    async def _disprove(self, content: Content) -> list[Uid]:
+        """End data that were announced with this content and another size: no bytes can ever be theirs."""
+        wrong = [datum for datum in await self._store.of_root(content.root) if datum.data.size != content.size]
+        for datum in wrong:
+            because = f"it was announced with {datum.data.size} bytes, and its content has {content.size}"
+            await self._store.end(datum.data.uid, self._clock.now(), because)
+        return [datum.data.uid for datum in wrong]
+
+    async def free(self, root: ContentRoot) -> None:
+        """Free the bytes of some content, if no living datum has it any more. Hold `changing` meanwhile."""
+        if not await self._store.of_root(root):
+            await self.repository.delete(root)
+
+    async def follow(self, uids: Collection[Uid]) -> None:
+        """Another process changed these data: their bytes may have come to the shared folder, or gone."""
+        for datum in (await self._store.get(uids)).values() if uids else ():
+            root, size = datum.data.root, datum.data.size
+            if datum.awaited or self.repository.holds(root, size) == (datum.alive and not datum.damaged):
+                continue
+            async with self.changing:
+                if datum.alive and not datum.damaged:
+                    await self.repository.seed_stored(root, size)
+                elif datum.damaged or not await self._store.of_root(root):
+                    await self.repository.withdraw(root)
+
+    async def catch_up(self) -> None:
+        """Other processes did what nobody here heard of: seed what is in the shared folder, and nothing else."""
+        living = await self._store.contents()
+        for (root, size), good in living.items():
+            if good and not self.repository.holds(root, size):
+                async with self.changing:
+                    await self.repository.seed_stored(root, size)
+        good_roots = {root for (root, _size), good in living.items() if good}
+        for root in self.repository.seeded() - good_roots:
+            async with self.changing:
+                if not any(not datum.damaged for datum in await self._store.of_root(root)):
+                    await self.repository.withdraw(root)
+
+    def suspect(self, root: ContentRoot) -> None:
+        """A host got a corrupt piece: the repository's own copy is to be read, soon, and one at a time."""
+        self._suspected[root] = None
+        self._suspicion.set()
+
+    async def check_suspects(self) -> None:
+        """Read each suspected copy, and stop seeding it if it is bad, until cancelled. Reading 20 GB takes minutes."""
+        while True:
+            await self._suspicion.wait()
+            self._suspicion.clear()
+            while self._suspected:
+                root = next(iter(self._suspected))
+                try:
+                    await to_the_end(self._check(root))
+                except Exception:
+                    # A copy that can't be judged now is judged when the next corrupt piece is told of.
+                    log.exception("a suspected copy could not be checked", root=root)
+                del self._suspected[root]
+
+    async def _check(self, root: ContentRoot) -> None:
+        stamp = await self.repository.stamp(root)
+        if not await self._store.of_root(root) or await self.repository.is_whole(root):
+            return
+        async with self.changing:
+            if await self.repository.stamp(root) == stamp:  # else it was mended while it was read
+                await self.repository.withdraw(root)
+                await self._mark(root, damaged=True)
+
+    async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
+        self._tell(await self._store.mark_damaged(root, damaged=damaged))
+
+    def _tell(self, changed: Collection[Uid]) -> None:
+        if changed:
+            self.changed(changed)
+
+
+def received(upload: Upload) -> Content:
+    """What an upload's bytes are.
+
+    Raises:
+        UserError: `input.invalid`, if they have not come.
+    """
+    if upload.content is None:
+        raise error("input.invalid", f"Upload {upload.uid} has no bytes yet", do="Send them first.")
+    return upload.content

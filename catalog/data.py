@@ -1,0 +1,257 @@
+"""Creating data, filling them with bytes, giving them other attributes, and ending their lives.
+
+Owns the data themselves; what makes one a disk is `disks`'s. Many are created at once, and those that many callers
+create at the same time are stored together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from bitdew.core.clock import Clock
+from bitdew.core.content import Content, piece_length_for
+from bitdew.core.data import Data
+from bitdew.core.errors import BitDewError, error
+from bitdew.core.ids import ContentRoot, Uid, new_uid
+from bitdew.swarm.metainfo import build_metainfo
+from bitdew.tasks import to_the_end
+from bitdew.trust.roles import Role, Subject
+from bitdew.wire.models import Choice, DatumRequest
+
+from .attribute_store import AttributeRecord
+from .attributes import Attributes
+from .contents import Contents
+from .data_store import DataStore, Datum
+
+MANY: Final = 200
+"""Data that are described in the event loop; more are, in a thread: ten thousand take a tenth of a second."""
+
+
+@dataclass(slots=True, eq=False)
+class _Creation:
+    """One caller's data on their way into the database."""
+
+    asked: Sequence[DatumRequest]
+    owner: str
+    data: list[Datum] = field(default_factory=list)
+    fault: BitDewError | None = None
+    done: bool = False
+
+
+class DataRoom:
+    """The catalog's data.
+
+    Attributes:
+        changed: Told the data that are new, ended, or have other wishes. New ones that can only wait for their bytes
+            are told when those come: a million that are announced at once are no work.
+        reattached: Told the attributes that a datum was taken from and given to.
+    """
+
+    def __init__(self, store: DataStore, attributes: Attributes, contents: Contents, clock: Clock) -> None:
+        self._store = store
+        self._attributes = attributes
+        self._contents = contents
+        self._clock = clock
+        self._waiting: list[_Creation] = []
+        self._storing = asyncio.Lock()
+        self.changed: Callable[[Collection[Uid]], None] = lambda _uids: None
+        self.reattached: Callable[[Collection[Uid]], None] = lambda _attributes: None
+
+    # Creating
+
+    async def create(self, asked: Sequence[DatumRequest], owner: Subject) -> list[Uid]:
+        """Create data before their bytes come: all of them, or none. Their uids, in the same order.
+
+        Raises:
+            UserError: `disk.name-taken`, `disk.empty`, `attribute.…`, `input.invalid` for a root and size that don't
+                go together.
+        """
+        creation = _Creation(asked, owner.subject_id)
+        self._waiting.append(creation)
+        async with self._storing:
+            # Whoever comes first stores what all have asked for while the one before was storing.
+            if not creation.done:
+                together, self._waiting = self._waiting, []
+                await to_the_end(self._store_together(together))
+        if creation.fault is not None:
+            raise creation.fault
+        return [datum.data.uid for datum in creation.data]
+
+    async def _store_together(self, creations: Sequence[_Creation]) -> None:
+        try:
+            async with self._attributes.linking, self._contents.changing:
+                await self._describe(creations)
+                await self._add([creation for creation in creations if creation.fault is None])
+        except BitDewError as fault:
+            for creation in creations:
+                creation.fault = creation.fault or fault
+        except BaseException:
+            for creation in creations:
+                creation.fault = error("internal", "The data could not be created")
+            raise
+        finally:
+            for creation in creations:
+                creation.done = True
+        made = (datum for one in creations if one.fault is None for datum in one.data)
+        if told := [datum.data.uid for datum in made if datum.can_move]:
+            self.changed(told)
+
+    async def _describe(self, creations: Sequence[_Creation]) -> None:
+        """Make data of what was asked; who asks for what can't be gets the fault."""
+        records: dict[str, AttributeRecord | BitDewError] = {}
+        now, described = self._clock.now(), 0
+        held = await self._contents.held({(ContentRoot(one.root), one.size) for c in creations for one in c.asked})
+        for creation in creations:
+            try:
+                attributes = [await self._resolved(one.attribute, creation.owner, records) for one in creation.asked]
+                described += len(creation.asked)
+                if described <= MANY:
+                    creation.data = _made(creation, attributes, held, now)
+                else:
+                    creation.data = await asyncio.to_thread(_made, creation, attributes, held, now)
+            except BitDewError as fault:
+                creation.fault = fault
+
+    async def _resolved(
+        self, choice: Choice, owner: str, records: dict[str, AttributeRecord | BitDewError]
+    ) -> AttributeRecord:
+        """The attribute of a choice, each asked for once however many data have it."""
+        key = choice if isinstance(choice, str) else f"{owner} {json.dumps(choice, sort_keys=True)}"
+        if (known := records.get(key)) is None:
+            try:
+                known = await self._attributes.resolve(choice, owner)
+            except BitDewError as fault:
+                known = fault
+            records[key] = known
+        if isinstance(known, BitDewError):
+            raise known
+        return known
+
+    async def _add(self, creations: Sequence[_Creation]) -> None:
+        """Store what was described. A name that is taken is the fault of who asked for it, and of no one else."""
+        if not creations:
+            return
+        try:
+            await self._store.add_all([datum for creation in creations for datum in creation.data])
+        except BitDewError as fault:
+            if len(creations) == 1:
+                creations[0].fault = fault
+                return
+            middle = len(creations) // 2
+            await self._add(creations[:middle])
+            await self._add(creations[middle:])
+
+    # Bytes
+
+    async def receive(self, name: str, chunks: AsyncIterator[bytes], caller: Subject) -> Datum:
+        """Take in the bytes of a datum that awaits them, or whose copy in the repository is damaged.
+
+        Raises:
+            UserError: `data.not-found`, `certificate.role`, `input.invalid` if it has its bytes; `disk.changed` if
+                those that came are not the ones that were announced.
+            HostError: `storage.full`, `storage.failed`.
+        """
+        datum = await self._mine(name, caller, "fill")
+        if not datum.awaited and not datum.damaged:
+            raise error("input.invalid", f"{name!r} has its bytes already", do="There is nothing to send.")
+        upload = await self._contents.repository.begin(datum.data.name, datum.data.size)
+        try:
+            _require_same(datum, await self._contents.repository.receive(upload.uid, chunks))
+            async with self._contents.changing:
+                await self.find(datum.data.uid)  # else no one would ever free them
+                await to_the_end(self._contents.keep(upload))
+        except BaseException:
+            await to_the_end(self._contents.repository.abandon(upload.uid))
+            raise
+        return await self.find(datum.data.uid)
+
+    # Living data
+
+    async def find(self, name: str) -> Datum:
+        """The living datum of this name or uid.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
+        datum = await self._store.find(name)
+        if datum is None:
+            raise error("data.not-found", f"There is no datum {name[:140]!r}", name=name[:140])
+        return datum
+
+    async def choose(self, name: str, choice: Choice, caller: Subject) -> AttributeRecord:
+        """Give a datum another attribute. A life that is counted from the datum's creation still is.
+
+        Raises:
+            UserError: `data.not-found`, `certificate.role`, `attribute.…`.
+        """
+        async with self._attributes.linking:
+            datum = await self._mine(name, caller, "change")
+            record = await self._attributes.resolve(choice, caller.subject_id)
+            await self._attributes.refuse_circle_of(datum.data.uid, datum.data.name, record)
+            await self._store.set_attribute(datum.data.uid, record.uid, record.ends(datum.data.created))
+        self.reattached([datum.attribute.uid, record.uid])
+        self.changed([datum.data.uid])
+        return record
+
+    async def remove(self, name: str, caller: Subject) -> None:
+        """End a datum's life: the repository frees its bytes, and hosts are ordered to drop their copies.
+
+        Raises:
+            UserError: `data.not-found`, `certificate.role` for whoever is neither its owner nor an operator.
+        """
+        datum = await self._mine(name, caller, "remove")
+        await self.end(datum.data.uid, datum.data.root, f"{caller.name} removed it")
+
+    async def end(self, uid: Uid, root: ContentRoot, because: str) -> bool:
+        """End the life of a datum with this content; False if it had ended."""
+        async with self._contents.changing:
+            ended = await to_the_end(self._end(uid, root, because))
+        if ended:
+            self.changed([uid])
+        return ended
+
+    async def _end(self, uid: Uid, root: ContentRoot, because: str) -> bool:
+        ended = await self._store.end(uid, self._clock.now(), because)
+        if ended:
+            await self._contents.free(root)
+        return ended
+
+    async def _mine(self, name: str, caller: Subject, deed: str) -> Datum:
+        datum = await self.find(name)
+        if caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
+            why = "only its owner or an operator may"
+            raise error("certificate.role", f"{name!r} is not yours to {deed}", why=why)
+        return datum
+
+
+def _made(
+    creation: _Creation, attributes: Sequence[AttributeRecord], held: Collection[tuple[str, int]], now: datetime
+) -> list[Datum]:
+    made = []
+    for asked, attribute in zip(creation.asked, attributes, strict=True):
+        if not asked.size:
+            why = "swarms carry files of at least one byte"
+            raise error("disk.empty", f"The datum {asked.name!r} would be empty", why=why, name=asked.name)
+        length, root = piece_length_for(asked.size), ContentRoot(asked.root)
+        made.append(
+            Datum(
+                data=Data(new_uid(), asked.name, root, asked.size, length, now, creation.owner),
+                # The swarm's name does not depend on the piece layer, which only the bytes will tell.
+                info_hash=build_metainfo(Content(root, asked.size, length, b"")).info_hash,
+                attribute=attribute,
+                awaited=(root, asked.size) not in held,
+                ends=attribute.ends(now),
+            )
+        )
+    return made
+
+
+def _require_same(datum: Datum, content: Content) -> None:
+    if content.root != datum.data.root:
+        why = f"announced was the root {datum.data.root[:16]}…, what came has the root {content.root[:16]}…"
+        raise error("disk.changed", f"These are not the bytes of {datum.data.name!r}", why=why)
