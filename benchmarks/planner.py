@@ -1,9 +1,9 @@
-"""How the scheduler's work grows with the number of hosts, and what an idle host costs.
+"""How the planner's work grows with the number of hosts, and what an idle host costs.
 
-Planning: the pure planner, in this process, over snapshots of 100, 1,000 and 5,000 hosts in which one datum changed.
-Its time is put against the time with 100 hosts, and against a bound: one pass over the same hosts that picks the
-three with the most room. Three cases: a new disk that wants three copies, one that has them, one that wants a copy
-everywhere. Reading the snapshot from the database is no part of it.
+Planning: the pure planner, in this process, with 100 and with 100,000 hosts in its index, in turns. One datum is new;
+what it wishes differs from case to case. Its time with 100,000 hosts is put against that with 100. So is the time that
+the index takes to note that a host has less room, and the building of the index against one pass over the same hosts
+that sorts them by their room. Reading the facts from the database is no part of it.
 
 An idle host: the syncs of a host that holds nothing, one after another over one kept TLS connection, against an
 aiohttp handler that answers JSON with JSON: the same client, the same bytes, one server process each, in turns. The
@@ -19,13 +19,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import psutil
-from bitdew.scheduler.planner import DatumRow, HostRow, PlacementRow, Snapshot, plan
+from bitdew.scheduler.planner import Census, DatumRow, HostIndex, HostRow, Snapshot, plan
 from bitdew.worker.enrol import join
 from bitdew.worker.settings import WorkerSettings
 
@@ -34,7 +35,8 @@ from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
 from bitdew.core.host import HostFacts, Resources, Sharing
 from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
-from bitdew.core.states import HostState, PlacementState
+from bitdew.core.requirement import Requirement
+from bitdew.core.states import HostState
 from bitdew.trust.tls import SERVICE_NAME, client_context
 from bitdew.wire.models import HostReport, SyncRequest
 
@@ -44,8 +46,11 @@ from bed.peer_tls import peer_credentials
 from bed.processes import Site
 from bed.report import Report, asked_for_json
 
-HOSTS: Final = (100, 1_000, 5_000)
-ROUNDS: Final = 9
+FEW: Final = 100
+MANY: Final = 100_000
+ROUNDS: Final = 300
+WARMING: Final = 20
+"""Rounds that are not counted: the index makes its pools on first use."""
 GB: Final = 2**30
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 BLOCKS: Final = 10
@@ -55,25 +60,31 @@ BLOCK: Final = 200
 # Planning ------------------------------------------------------------------------------------------------------------
 
 
-def snapshot(hosts: int, replica: int, held: int) -> Snapshot:
-    """`hosts` hosts of various room, and one disk that wants `replica` copies and has `held`."""
-    long_ago = NOW - timedelta(days=1)
-    rows = {}
-    for number in range(hosts):
-        host = HostId(f"{number:032x}")
-        used = (number * 7919 % 19) * GB
-        facts = HostFacts(host, f"host{number}", Resources(8, 16 * GB, 40 * GB, used, 80 * GB), {}, (Sharing("qemu"),))
-        rows[host] = HostRow(facts, HostState.ALIVE, long_ago, None, used)
-    uid = Uid(f"{1:032x}")
-    data = Data(uid, "disk", ContentRoot("00" * 32), 2 * GB, 4 * 2**20, long_ago, "owner")
-    copies = tuple(PlacementRow(uid, host, PlacementState.HELD, long_ago) for host in list(rows)[:held])
-    return Snapshot(rows, {uid: DatumRow(data, Attribute(replica=replica))}, {uid: copies})
+CENSUS: Final = Census()
+WISHES: Final[dict[str, Attribute]] = {
+    "3 copies at one site": Attribute(replica=3, requires=Requirement("site = a")),
+    "3 copies at 3 sites": Attribute(replica=3, spread="site"),
+    "3 copies, at most 2 of the kind on a host": Attribute(replica=3, distrib=2),
+    "3 copies that no host has room for": Attribute(replica=3, requires=Requirement("quota >= 1TB")),
+}
 
 
-def three_with_most_room(facts: Snapshot) -> list[HostId]:
-    """The bound: one look at each host, and a choice."""
-    room = sorted((row.committed - row.facts.resources.quota, host) for host, row in facts.hosts.items())
-    return [host for _, host in room[:3]]
+def hosts(number: int) -> list[HostRow]:
+    """`number` hosts of various room at three sites."""
+    rows = []
+    for each in range(number):
+        host, used = HostId(f"{each:032x}"), each * 7919 % 19 * GB
+        resources = Resources(8, 16 * GB, 40 * GB, used, 80 * GB)
+        facts = HostFacts(host, f"host{each}", resources, {"site": "abc"[each % 3]}, (Sharing("qemu"),))
+        rows.append(HostRow(facts, HostState.ALIVE, NOW - timedelta(days=1), None, used))
+    return rows
+
+
+def snapshot(index: HostIndex, number: int, wishes: Attribute) -> Snapshot:
+    """The facts about one new disk: each has its own, so that each begins at another point of the index."""
+    uid = Uid(f"{number:032x}")
+    data = Data(uid, "disk", ContentRoot("00" * 32), 2 * GB, 4 * 2**20, NOW - timedelta(days=1), "owner")
+    return Snapshot(index, {uid: DatumRow(data, wishes, Uid("a" * 32))}, census=CENSUS)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -84,28 +95,44 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def measure_planning(report: Report) -> None:
-    cases = {"a new disk, 3 copies": (3, 0), "3 of 3 copies held": (3, 3), "a copy on every host": (-1, 0)}
-    for case, (replica, held) in cases.items():
-        facts = {hosts: snapshot(hosts, replica, held) for hosts in HOSTS}
-        times: dict[int, list[float]] = {hosts: [] for hosts in HOSTS}
-        bounds: dict[int, list[float]] = {hosts: [] for hosts in HOSTS}
-        for _ in range(ROUNDS):
-            for hosts, known in facts.items():
-                times[hosts].append(seconds_of(lambda known=known: plan(known, NOW)))  # type: ignore[misc]
-                bounds[hosts].append(seconds_of(lambda known=known: three_with_most_room(known)))  # type: ignore[misc]
-        first = statistics.median(times[HOSTS[0]])
-        for hosts in HOSTS[1:]:
-            grown = statistics.median(times[hosts]) / first
-            report.add(
-                f"{case}: {hosts:,} / {HOSTS[0]} hosts", grown, f"time, with {hosts // HOSTS[0]} times the hosts"
-            )
-        most = HOSTS[-1]
-        report.add(
-            f"{case}: {most:,} hosts / bound",
-            statistics.median(times[most]) / statistics.median(bounds[most]),
-            "time of the plan / of one pass over the hosts",
-        )
-        report.keep(case, {"plan": times, "one_pass": bounds})
+    rows = {number: hosts(number) for number in (FEW, MANY)}
+    indexes = {number: HostIndex(known) for number, known in rows.items()}
+    for case, wishes in WISHES.items():
+        times: dict[int, list[float]] = {number: [] for number in indexes}
+        for each in range(ROUNDS):
+            for number, index in indexes.items():
+                facts = snapshot(index, each, wishes)
+                times[number].append(seconds_of(lambda facts=facts: plan(facts, NOW)))  # type: ignore[misc]
+        few, many = (statistics.median(times[number][WARMING:]) for number in (FEW, MANY))
+        report.add(f"{case}: {MANY:,} / {FEW} hosts", many / few, f"time, with {MANY // FEW:,} times the hosts")
+        report.keep(case, times)
+    measure_index(report, rows, indexes)
+
+
+def measure_index(report: Report, rows: dict[int, list[HostRow]], indexes: dict[int, HostIndex]) -> None:
+    times: dict[int, list[float]] = {number: [] for number in indexes}
+    for each in range(ROUNDS):
+        for number, index in indexes.items():
+            old = index[rows[number][each % FEW].facts.host_id]
+            new = replace(old, committed=old.committed + 2**20)
+            times[number].append(seconds_of(lambda index=index, new=new: index.put(new)))  # type: ignore[misc]
+    few, many = (statistics.median(times[number][WARMING:]) for number in (FEW, MANY))
+    report.add(
+        f"a host has less room: {MANY:,} / {FEW} hosts", many / few, f"time, in an index with {len(WISHES)} pools"
+    )
+    known = rows[MANY]
+
+    def build() -> None:
+        next(HostIndex(known).candidates(Requirement("site = a"), GB, Uid("0" * 32)))
+
+    def sort_by_room() -> None:
+        sorted((row.committed - row.facts.resources.quota, row.facts.host_id) for row in known)
+
+    ratio = statistics.median(seconds_of(build) / seconds_of(sort_by_room) for _ in range(3))
+    report.add(
+        f"the index of {MANY:,} hosts / a sorted list of them", ratio, "time to make, once when a service starts"
+    )
+    report.keep("noting less room", times)
 
 
 # An idle host --------------------------------------------------------------------------------------------------------
@@ -185,7 +212,7 @@ async def measure_syncs(site: Site, report: Report) -> None:
 
 def main() -> None:
     as_json = asked_for_json(__doc__)
-    report = Report("planner: one changed datum among many hosts, and the syncs of an idle host")
+    report = Report("planner: one new datum among many hosts, and the syncs of an idle host")
     measure_planning(report)
     with Site() as site:
         asyncio.run(measure_syncs(site, report))

@@ -4,32 +4,41 @@ Pure: it owns no clock, does no I/O and changes nothing that it is given. Polici
 and alone enforces the invariants, and `explain` tells by the same code why.
 """
 
-from .actions import Action, Drop, Halt, Launch, Place, Plan, Refusal, Wake
+from .actions import Action, Drop, Expire, Halt, Launch, Outlook, Place, Plan, Refusal
+from .census import Census, Distrib
 from .eligibility import HYPERVISORS, HostJudgement
 from .explain import Explanation, MachineJudgement, explain
+from .host_index import Count, HostIndex
 from .round import plan
-from .snapshot import DatumRow, DeploymentRow, HostRow, MachineRow, PlacementRow, PlannerSettings, Snapshot
+from .rows import DatumRow, DeploymentRow, HostRow, MachineRow, PlacementRow, TargetRow
+from .snapshot import PlannerSettings, Snapshot
 
 __all__ = [
     "HYPERVISORS",
     "Action",
+    "Census",
+    "Count",
     "DatumRow",
     "DeploymentRow",
+    "Distrib",
     "Drop",
+    "Expire",
     "Explanation",
     "Halt",
+    "HostIndex",
     "HostJudgement",
     "HostRow",
     "Launch",
     "MachineJudgement",
     "MachineRow",
+    "Outlook",
     "Place",
     "PlacementRow",
     "Plan",
     "PlannerSettings",
     "Refusal",
     "Snapshot",
-    "Wake",
+    "TargetRow",
     "explain",
     "plan",
 ]

@@ -1,11 +1,12 @@
-"""What a plan says: actions, each with the cause that led to it, and when to plan again.
+"""What a plan says: actions, each with the cause that led to it, and what is left open about each datum.
 
 Owns the planner's answer. Performing it is the engine's part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from bitdew.core.ids import HostId, Uid
@@ -57,16 +58,39 @@ class Halt:
     cause: str
 
 
-Action = Place | Drop | Launch | Halt
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End the life of the datum `uid`: its copies are dropped by the plans that follow. `cause` says why."""
+
+    uid: Uid
+    cause: str
+
+
+Action = Place | Drop | Launch | Halt | Expire
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """The plan for the datum `uid` changes at `at` though no fact does; `why` is a sentence for people."""
+class Outlook:
+    """What is left open about a datum when the plan is carried out, and what could change that.
+
+    Attributes:
+        uid: The datum.
+        missing: Copies that are neither there, nor on their way, nor placed by this plan.
+        open: Whether a host that joins, changes or gets room could change the plan: copies are missing, values of the
+            spread's label are shared, copies that may not stay have nowhere to go, or machines have no host. A host
+            that becomes eligible for data that are wanted on every host is not announced by it: those who feed the
+            planner look for what such a host lacks.
+        wake_at: When the plan changes though no fact does, or None.
+        why: What happens then, as a sentence for people; "" without `wake_at`.
+        reason: Why it is short of what is wished, for people; "" if it is not.
+    """
 
     uid: Uid
-    at: datetime
-    why: str
+    missing: int = 0
+    open: bool = False
+    wake_at: datetime | None = None
+    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +107,15 @@ class Plan:
 
     Attributes:
         actions: What to do, in order.
-        wakes: For each datum that waits for an instant, that instant and why; earliest first.
         refusals: What policies suggested in vain.
+        outlooks: For each datum of the snapshot, what is left open about it.
     """
 
     actions: tuple[Action, ...] = ()
-    wakes: tuple[Wake, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    outlooks: Mapping[Uid, Outlook] = field(default_factory=dict)
 
     @property
     def wake_at(self) -> datetime | None:
         """When to plan again though no fact changes, or None if only facts can change the plan."""
-        return self.wakes[0].at if self.wakes else None
+        return min((outlook.wake_at for outlook in self.outlooks.values() if outlook.wake_at), default=None)

@@ -4,9 +4,11 @@ No policy can break these, however wrong it is:
 
 - at most one action about a pair of datum and host, and about a machine, in a round;
 - every move is one that the state tables allow;
-- the last verified copy of data that is alive is never dropped, nor one that a machine runs from;
-- no host is promised more than its quota, and none that is not eligible is promised anything;
-- no more repairs in a round than the settings allow.
+- the last verified copy of data that is alive is never dropped, nor one that a machine runs from, nor a pinned one;
+- no host is promised more than its quota, and none that is not eligible is promised anything: neither where the
+  affinity's target is not held, nor more data of an attribute than `distrib` allows;
+- no more repairs in a round than the settings allow;
+- no life ends before its time, nor while a machine runs from a copy.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from datetime import datetime
 
 from bitdew.core.states import MACHINE, PLACEMENT, MachineState, PlacementState
 
-from .actions import Action, Drop, Halt, Launch, Place, Refusal
+from .actions import Action, Drop, Expire, Halt, Launch, Place, Refusal
 from .eligibility import judge, unfit_to_run
 from .ledger import Ledger
 from .snapshot import Snapshot
@@ -49,6 +51,8 @@ class Arbiter:
                 return self._against_launch(action)
             case Halt():
                 return self._against_halt(action)
+            case Expire():
+                return self._against_expire(action)
 
     def _against_place(self, action: Place) -> str:
         ledger, host = self.ledger, self.ledger.snapshot.hosts.get(action.host_id)
@@ -63,6 +67,7 @@ class Arbiter:
         if judgement.verdict != "eligible":
             return f"the host is not eligible: {judgement.reason}"
         if action.repair and ledger.repairs >= ledger.settings.repairs_per_round:
+            ledger.held_back.add(action.uid)
             return REPAIRS_ARE_CAPPED
         return ""
 
@@ -76,9 +81,11 @@ class Arbiter:
             return f"a copy that is {row.state} can't be dropped"
         if ledger.in_use(action.uid, action.host_id):
             return "a machine runs from this copy"
-        alive = ledger.snapshot.data[action.uid].alive
+        datum = ledger.snapshot.data[action.uid]
+        if datum.alive and action.host_id in datum.pins:
+            return "the copy is pinned to this host"
         others = (host_id for host_id in ledger.verified(action.uid) if host_id != action.host_id)
-        if alive and row.state is PlacementState.HELD and not any(others):
+        if datum.alive and row.state is PlacementState.HELD and not any(others):
             return "it is the last verified copy on a living host of data that is alive"
         return ""
 
@@ -91,7 +98,7 @@ class Arbiter:
             return "another action about this machine was committed"
         if machine.host_id is not None or not MACHINE.allows(machine.state, MachineState.PREPARING):
             return f"a machine that is {machine.state}{' on a host' if machine.host_id else ''} can't be launched"
-        if machine.stop_wanted or not ledger.snapshot.data[machine.data_uid].alive:
+        if machine.stop_wanted or not ledger.thrives(machine.data_uid):
             return "nobody wants this machine any more"
         if not ledger.holds_verified(machine.data_uid, action.host_id):
             return "the host holds no verified copy of the disk"
@@ -107,4 +114,14 @@ class Arbiter:
             return "the machine is not on that host"
         if machine.state is MachineState.STOPPING or not MACHINE.allows(machine.state, MachineState.STOPPING):
             return f"a machine that is {machine.state} can't be halted"
+        return ""
+
+    def _against_expire(self, action: Expire) -> str:
+        ledger, datum = self.ledger, self.ledger.snapshot.data.get(action.uid)
+        if datum is None or not datum.alive or ledger.expired(action.uid):
+            return "there is no such datum that lives"
+        if not ledger.over(action.uid):
+            return "its life is not over"
+        if ledger.runs_machines(action.uid):
+            return "a machine runs from a copy of it"
         return ""

@@ -14,13 +14,14 @@ from bitdew.core.states import INTENDED, HostState, PlacementState
 from bitdew.core.units import format_size
 
 from .counting import held_counts, lease_end, lease_runs, retry_time
+from .host_index import twentieths
 from .ledger import Ledger
-from .snapshot import HostRow, MachineRow, PlacementRow
+from .rows import DatumRow, HostRow, MachineRow, PlacementRow
 
 HYPERVISORS: Final = ("qemu", "virtualbox", "mock")
 """The sharings that can run a machine."""
 
-Standing = Literal["holds", "intended", "chosen", "eligible", "refused"]
+Standing = Literal["holds", "displaced", "intended", "chosen", "eligible", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +44,11 @@ def _standing(ledger: Ledger, uid: Uid, host: HostRow) -> tuple[Standing, str]:
     row = ledger.copies(uid).get(host.facts.host_id)
     if row is not None and (verdict := _standing_by_copy(ledger, row, host)):
         return verdict
-    datum = ledger.snapshot.data[uid]
-    if host.state is not HostState.ALIVE:
-        return "refused", f"it is {host.state} since {instant(host.state_since)}"
-    if not datum.alive:
-        return "refused", "the datum was removed"
-    if not ledger.has_source(uid):
-        return (
-            "refused",
-            "there is nothing to fetch: the repository's copy is damaged and no host that answers holds one",
-        )
-    if not (match := ledger.matches(datum.attribute.requires, host)).matches:
-        return "refused", match.reason
-    size = datum.data.size
-    if (left := ledger.quota_left(host)) < size:
-        return "refused", f"its quota has {format_size(left)} left, {format_size(size)} needed"
-    to_come = size - min(row.done, size) if row else size
-    if (left := ledger.disk_left(host)) < to_come:
-        return "refused", f"its file system has {format_size(left)} to spare, {format_size(to_come)} needed"
+    if why := _against(ledger, uid, host) or _without_room(ledger, uid, host, row):
+        return "refused", why
+    pinned = "it is pinned; " if host.facts.host_id in ledger.snapshot.data[uid].pins else ""
     again = f", after {_times(row)}" if row and row.failures else ""
-    return "eligible", f"its quota has {format_size(ledger.quota_left(host))} left{again}"
+    return "eligible", f"{pinned}its quota has {format_size(ledger.quota_left(host))} left{again}"
 
 
 def _standing_by_copy(ledger: Ledger, row: PlacementRow, host: HostRow) -> tuple[Standing, str] | None:
@@ -70,10 +56,14 @@ def _standing_by_copy(ledger: Ledger, row: PlacementRow, host: HostRow) -> tuple
     settings = ledger.settings
     if row.state is PlacementState.HELD:
         counts = held_counts(host, ledger.snapshot.data[row.uid], settings, ledger.now)
+        if counts and (why := ledger.misfit(row.uid, row.host_id)):
+            return "displaced", f"verified at {instant(row.since)}, but it may not stay: {why}"
         where = "" if host.state is HostState.ALIVE else f"; the host is {host.state} since {instant(host.state_since)}"
         return "holds", f"verified at {instant(row.since)}{where}{'' if counts else ', so it no longer counts'}"
     if row.state in INTENDED:
         end = lease_end(row, settings)
+        if why := ledger.misfit(row.uid, row.host_id):
+            return "refused", f"{row.state}, but it may not be there: {why}"
         if lease_runs(row, host, settings, ledger.now):
             return "intended", f"{row.state}, {format_size(row.done)} arrived, its lease runs until {instant(end)}"
         return "refused", f"{row.state} without progress: its lease ran out at {instant(end)}"
@@ -84,6 +74,51 @@ def _standing_by_copy(ledger: Ledger, row: PlacementRow, host: HostRow) -> tuple
     return None
 
 
+def _against(ledger: Ledger, uid: Uid, host: HostRow) -> str:
+    """What but its room speaks against a new copy on `host`, or ""."""
+    datum = ledger.snapshot.data[uid]
+    if host.state is not HostState.ALIVE:
+        return f"it is {host.state} since {instant(host.state_since)}"
+    if not datum.alive:
+        return "the datum was removed"
+    if over := ledger.over(uid):
+        return f"the datum's life is over: {over}"
+    if not ledger.has_source(uid):
+        return f"there is nothing to fetch: {without_source(datum)}"
+    return "" if host.facts.host_id in datum.pins else _against_by_wish(ledger, uid, host)
+
+
+def _against_by_wish(ledger: Ledger, uid: Uid, host: HostRow) -> str:
+    """Why the wishes for a datum do not allow a copy on `host`, where it is not pinned to; or ""."""
+    datum, host_id = ledger.snapshot.data[uid], host.facts.host_id
+    if not (match := ledger.matches(datum.attribute.requires, host)).matches:
+        return match.reason
+    if adrift := ledger.adrift(uid):
+        return f"no host may have a copy: {adrift}"
+    if (target := ledger.target(uid)) and host_id not in target.holders:
+        return f"{target.name}, the target of its affinity, is not held there"
+    distrib = ledger.distrib(uid)
+    if distrib and distrib.full(host_id, ledger.promised_of(distrib.attribute, host_id)):
+        return f"it has as many data of this attribute as distrib={distrib.most} allows"
+    return ""
+
+
+def _without_room(ledger: Ledger, uid: Uid, host: HostRow, row: PlacementRow | None) -> str:
+    size = ledger.snapshot.data[uid].data.size
+    if (left := ledger.quota_left(host)) < size:
+        return f"its quota has {format_size(left)} left, {format_size(size)} needed"
+    to_come = size - min(row.done, size) if row else size
+    if (left := ledger.disk_left(host)) < to_come:
+        return f"its file system has {format_size(left)} to spare, {format_size(to_come)} needed"
+    return ""
+
+
+def without_source(datum: DatumRow) -> str:
+    """Why there is nothing to fetch of a datum that has no source."""
+    what = "its bytes have not come yet" if datum.awaited else "the repository's copy is damaged"
+    return f"{what} and no host that answers holds one"
+
+
 def _times(row: PlacementRow) -> str:
     times = "once" if row.failures <= 1 else f"{row.failures} times"
     return f"failed {times}{f' ({row.reason})' if row.reason else ''}"
@@ -91,8 +126,7 @@ def _times(row: PlacementRow) -> str:
 
 def fullness(ledger: Ledger, host: HostRow) -> int:
     """How full the quota is, to the nearest twentieth: a small copy more or less makes no host the better one."""
-    quota = max(host.facts.resources.quota, 1)
-    return 20 - (40 * ledger.quota_left(host) + quota) // (2 * quota)
+    return twentieths(ledger.quota_left(host), host.facts.resources.quota)
 
 
 def unfit_to_run(ledger: Ledger, machine: MachineRow, host: HostRow) -> str:
@@ -100,6 +134,8 @@ def unfit_to_run(ledger: Ledger, machine: MachineRow, host: HostRow) -> str:
     resources = host.facts.resources
     if host.state is not HostState.ALIVE:
         return f"it is {host.state} since {instant(host.state_since)}"
+    if why := ledger.misfit(machine.data_uid, host.facts.host_id):
+        return f"its copy may not stay: {why}"
     if not any(sharing.name in HYPERVISORS for sharing in host.facts.sharings):
         return "it shares no hypervisor"
     if machine.cpus > resources.cpus:

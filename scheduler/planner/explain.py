@@ -12,12 +12,14 @@ from typing import Final
 from bitdew.core.errors import error
 from bitdew.core.ids import HostId, Uid
 
-from .actions import Action, Drop, Halt, Launch, Place, Wake
+from .actions import Action, Drop, Expire, Halt, Launch, Outlook, Place
+from .effects import effects, lifetime
 from .eligibility import HostJudgement, instant, judge, unfit_to_run
 from .ledger import Ledger
-from .policies import waits_for_host
+from .machines import waits_for_host
 from .round import plan
-from .snapshot import MachineRow, Snapshot
+from .rows import MachineRow
+from .snapshot import Snapshot
 
 MOST_HOLDERS_TOLD: Final = 5
 """How many holders that can't run a machine are named."""
@@ -41,22 +43,30 @@ class Explanation:
         wanted: Copies wanted; for "everywhere", as many as there are hosts that hold it, await it or could.
         held: Verified copies that count.
         intended: Copies on their way whose lease runs.
-        missing: Copies that are neither.
+        displaced: Verified copies that don't count, because they may not stay where they are.
+        missing: Copies wanted that are neither held nor on their way.
         summary: The same as a sentence.
+        effects: What each wish of the attribute comes to here, those left at their defaults aside.
+        lifetime: When the datum's life ends, as a sentence; "" if only its owner ends it.
         hosts: Every host's standing, by name.
         machines: The machines of this disk that have not ended.
         next: What happens next, and when.
+        wake_at: When it is looked at again though nothing happens.
     """
 
     uid: Uid
     wanted: int
     held: int
     intended: int
+    displaced: int
     missing: int
     summary: str
+    effects: tuple[str, ...]
+    lifetime: str
     hosts: tuple[HostJudgement, ...]
     machines: tuple[MachineJudgement, ...]
     next: tuple[str, ...]
+    wake_at: datetime | None = None
 
 
 def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
@@ -72,10 +82,11 @@ def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
     tally = before.tally(uid)
     judgements = {host_id: judge(before, uid, host) for host_id, host in snapshot.hosts.items()}
     missing = tally.missing(sum(judgement.verdict == "eligible" for judgement in judgements.values()))
-    if tally.everywhere:
-        missing = missing if before.has_source(uid) else 0
-    about = [action for action in planned.actions if isinstance(action, Place | Drop) and action.uid == uid]
-    judgements |= {action.host_id: _ordered(judgements[action.host_id], action) for action in about}
+    if not before.has_source(uid) and tally.everywhere:
+        missing = 0
+    about = [a for a in planned.actions if isinstance(a, Place | Drop | Expire) and a.uid == uid]
+    moves = [action for action in about if not isinstance(action, Expire)]
+    judgements |= {action.host_id: _ordered(judgements[action.host_id], action) for action in moves}
     machines = [row for row in before.machines.values() if row.data_uid == uid and not row.ended]
     concerned = {row.uid for row in machines}
     orders = [a for a in planned.actions if isinstance(a, Launch | Halt) and a.machine_uid in concerned]
@@ -84,12 +95,22 @@ def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
         wanted=len(tally.held) + len(tally.intended) + missing if tally.everywhere else tally.replica,
         held=len(tally.held),
         intended=len(tally.intended),
+        displaced=len(tally.displaced),
         missing=missing,
-        summary=tally.figures(missing) if snapshot.data[uid].alive else "it was removed: every copy is dropped",
+        summary=_summary(before, uid, missing),
+        effects=effects(before, uid),
+        lifetime=lifetime(before, uid),
         hosts=tuple(sorted(judgements.values(), key=lambda judgement: (judgement.name, judgement.host_id))),
         machines=tuple(_judge_machine(before, machine, orders) for machine in machines),
-        next=_next(before, uid, [*about, *orders], planned.wakes, missing),
+        next=_next(before, uid, [*about, *orders], planned.outlooks[uid]),
+        wake_at=planned.outlooks[uid].wake_at,
     )
+
+
+def _summary(ledger: Ledger, uid: Uid, missing: int) -> str:
+    if ledger.snapshot.data[uid].alive:
+        return ledger.tally(uid).figures(missing)
+    return f"{ledger.over(uid) or 'it was removed'}: every copy is dropped"
 
 
 def _ordered(judgement: HostJudgement, action: Place | Drop) -> HostJudgement:
@@ -114,17 +135,25 @@ def _judge_machine(ledger: Ledger, machine: MachineRow, orders: list[Launch | Ha
     return MachineJudgement(machine.uid, None, why)
 
 
-def _next(ledger: Ledger, uid: Uid, actions: list[Action], wakes: tuple[Wake, ...], missing: int) -> tuple[str, ...]:
+def _next(ledger: Ledger, uid: Uid, actions: list[Action], outlook: Outlook) -> tuple[str, ...]:
     told = [_tell(ledger, action) for action in actions]
-    if ledger.snapshot.data[uid].alive and not ledger.has_source(uid):
-        told.append("nothing can be fetched until the original is added again or a host that holds a copy returns")
-    elif missing and not any(isinstance(action, Place) for action in actions):
-        told.append(f"{missing} missing, but no host is eligible now; one that becomes so is chosen")
-    told += [f"at {instant(wake.at)}: {wake.why}" for wake in wakes if wake.uid == uid]
+    if ledger.thrives(uid) and not ledger.has_source(uid):
+        awaited = ledger.snapshot.data[uid].awaited
+        told.append(
+            "it is placed as soon as its bytes have come"
+            if awaited
+            else "nothing can be fetched until the original is added again or a host that holds a copy returns"
+        )
+    elif outlook.reason:
+        told.append(f"{outlook.reason}{'; a host that becomes eligible is chosen' if outlook.open else ''}")
+    if outlook.wake_at:
+        told.append(f"at {instant(outlook.wake_at)}: {outlook.why}")
     return tuple(told)
 
 
 def _tell(ledger: Ledger, action: Action) -> str:
+    if isinstance(action, Expire):
+        return f"end its life: {action.cause}"
     host = ledger.snapshot.hosts[action.host_id].facts.name if action.host_id else "no host"
     match action:
         case Place():

@@ -1,4 +1,4 @@
-"""One round of planning: every policy suggests, the arbiter commits, the wakes are noted."""
+"""One round of planning: every policy suggests, the arbiter commits, what is left open is noted."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from datetime import datetime
 
 from .actions import Plan
 from .arbiter import Arbiter
+from .outlook import outlooks
 from .policies import POLICIES
 from .snapshot import Snapshot
-from .waking import wakes
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """What to do about the data in `snapshot` at `now` (UTC), and when to look again.
+    """What to do about the data in `snapshot` at `now` (UTC), and what is left open about each.
 
-    The same facts give the same plan, in whatever order they are given.
+    The same facts give the same plan, in whatever order they are given. The cost follows those data and the copies that
+    they want, never the number of hosts.
     """
     arbiter = Arbiter(snapshot, now)
     for policy in POLICIES:
         for suggestion in policy(arbiter.ledger):
             arbiter.offer(suggestion)
-    ledger, refusals = arbiter.ledger, arbiter.refusals
-    return Plan(tuple(ledger.actions), wakes(ledger, refusals), tuple(refusals))
+    return Plan(tuple(arbiter.ledger.actions), tuple(arbiter.refusals), outlooks(arbiter.ledger))

@@ -67,7 +67,10 @@ def test_each_refusal_has_its_reason(world, explain):
         "tight": "its quota has 1.0 GB left, 4.0 GB needed",
     }
     assert told.next == (
-        "1 missing, but no host is eligible now; one that becomes so is chosen",
+        (
+            "1 missing, no eligible host: 1 not alive, 2 that do not match, 2 without room, "
+            "3 that have a copy, failed lately or were promised other data; a host that becomes eligible is chosen"
+        ),
         "at 2026-03-01 12:00:20 UTC: failing may be tried again",
     )
 
@@ -128,3 +131,92 @@ def test_each_machine_is_told_where_it_is_or_why_nowhere(world, explain):
 def test_what_is_not_there_can_not_be_explained(world, explain):
     with pytest.raises(UserError, match=r"\[data\.not-found\]"):
         explain(world().host("a"))
+
+
+def test_a_displaced_copy_is_told_to_be_one_and_why(world, explain):
+    w = world().host("o1", site="orsay").host("l1", site="lyon").datum(requires="site = lyon").copy("o1")
+    told = explain(w)
+    assert (told.held, told.displaced, told.missing) == (0, 1, 1)
+    assert standing(told, "o1") == (
+        "displaced",
+        (
+            "verified at 2026-02-28 12:00:00 UTC, but it may not stay: "
+            "it no longer matches: its site is orsay, wanted site = lyon"
+        ),
+    )
+    assert told.summary == "replica=1: 0 held, 0 on its way, 1 displaced, 1 missing"
+
+
+def test_each_wish_is_told_with_what_it_comes_to(world, explain):
+    w = (
+        world()
+        .hosts_named("a b", site="orsay")
+        .host("c")
+        .datum("target")
+        .copy("a", uid="target")
+        .copy("b", uid="target")
+    )
+    w.datum(
+        replica=3,
+        fault_tolerance=True,
+        ends=w.now + timedelta(days=1),
+        lifetime_of="target",
+        affinity="target",
+        requires="site = orsay",
+        spread="site",
+        protocol="http",
+        distrib=4,
+        pin=["a", "f" * 32],
+        priority=7,
+    )
+    assert explain(w).effects == (
+        "replica: 3 verified copies on distinct hosts",
+        "ft: copies on hosts that are lost stop counting after 0:05:00, and are made again",
+        "lifetime: it ends at 2026-03-02 12:00:00 UTC and it ends with target",
+        "affinity: copies only where target is held (2 hosts)",
+        "requires: only hosts with site = orsay",
+        "spread: each copy on another site while there are hosts for that (now: no copies)",
+        "protocol: copies move by http",
+        "distrib: at most 4 data of this attribute on one host",
+        f"pin: a copy stays on a, {'f' * 32}, whatever the other wishes say",
+        "priority: 7; what is missing is served before that of data with less",
+    )
+
+
+def test_the_reach_of_an_affinity_is_told(world, explain):
+    w = world().hosts_named("a b").datum("target").copy("a", uid="target").datum(affinity="target")
+    told = explain(w)
+    assert told.effects[0] == "replica: every host that holds its target is to hold a copy"
+    assert (told.wanted, told.missing) == (1, 1)
+    assert standing(told, "b") == ("refused", "target, the target of its affinity, is not held there")
+    w.wish(replica=3)
+    assert explain(w).effects[0] == "replica: 3 verified copies on distinct hosts, but its target is held on 1 only"
+    told = explain(w.copy("a", P.GONE, uid="target").datum(affinity="target"))
+    assert told.effects == (
+        "replica: wherever its target is held",
+        "affinity: target, the target of its affinity, is held nowhere, so that copies stay where they are",
+    )
+
+
+def test_the_end_of_a_life_is_told_before_and_when_it_comes(world, explain):
+    w = world().host("a").datum(ends=world.NOW + timedelta(seconds=5)).copy("a")
+    assert explain(w).lifetime == "it ends at 2026-03-01 12:00:05 UTC"
+    assert explain(w).next == ("at 2026-03-01 12:00:05 UTC: its lifetime ends",)
+    told = explain(w.pass_time(seconds=5))
+    assert told.lifetime == "its lifetime ended at 2026-03-01 12:00:05 UTC"
+    assert told.next == ("end its life: disk ends: its lifetime ended at 2026-03-01 12:00:05 UTC",)
+    assert explain(w.perform(w.plan())).summary == (
+        "its lifetime ended at 2026-03-01 12:00:05 UTC: every copy is dropped"
+    )
+
+
+def test_a_datum_whose_bytes_have_not_come_is_said_to_wait_for_them(world, explain):
+    told = explain(world().host("a").datum(awaited=True))
+    assert told.next == ("it is placed as soon as its bytes have come",)
+    assert "its bytes have not come yet" in standing(told, "a")[1]
+
+
+def test_a_pinned_host_is_told_to_be_one(world, explain):
+    told = explain(world().hosts_named("a b").datum(pin="a"))
+    assert standing(told, "a")[0] == "chosen"
+    assert standing(told, "a")[1].startswith("the datum is pinned to this host")

@@ -66,9 +66,9 @@ def test_machines_of_several_deployments_share_what_is_left(world, launched):
 
 def test_the_holder_with_the_fewest_machines_of_any_disk_is_first(world, launched):
     w = world().hosts_named("a b").datum(replica=2).copy("a").copy("b").machine("vm")
-    w.machines_on = {"a": 2, "b": 1}
+    w.busy = {"a": 2, "b": 1}
     assert launched(w.plan()) == {"vm": "b"}
-    w.machines_on = {"a": 0, "b": 1}
+    w.busy = {"a": 0, "b": 1}
     assert launched(w.plan()) == {"vm": "a"}
 
 

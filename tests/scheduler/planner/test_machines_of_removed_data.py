@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bitdew.scheduler.planner import DatumRow, DeploymentRow, Halt, MachineRow, Snapshot, plan
+from bitdew.scheduler.planner import DatumRow, DeploymentRow, Halt, HostIndex, MachineRow, Snapshot, plan
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
@@ -19,8 +19,8 @@ def test_a_machine_without_a_host_ends_when_its_disk_is_removed():
     data = Data(uid, "hep", ContentRoot("0" * 64), 100, 64, NOW - timedelta(hours=1), "o")
     machine = MachineRow(Uid("a" * 32), deployment, uid, None, MachineState.REQUESTED)
     snapshot = Snapshot(
-        hosts={},
-        data={uid: DatumRow(data, Attribute(), alive=False)},
+        hosts=HostIndex(),
+        data={uid: DatumRow(data, Attribute(), Uid("f" * 32), alive=False)},
         deployments=(DeploymentRow(deployment, uid, 1, 1, 1, NOW),),
         machines=(machine,),
     )
