@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -20,32 +21,15 @@ from typing import Final, Self
 import structlog
 from aiohttp import web
 
-from bitdew.catalog.announce import Announce
-from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Database
-from bitdew.catalog.disks import Disks
-from bitdew.catalog.http import data_routes, identity_routes
-from bitdew.catalog.identity_store import IdentityStore
-from bitdew.catalog.registry import Registry
-from bitdew.catalog.repository import Repository
 from bitdew.clock import SystemClock
 from bitdew.core.clock import Clock
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid, new_uid
 from bitdew.lock import HomeLock
-from bitdew.scheduler.changes import Changes
-from bitdew.scheduler.deployments import Deployments
-from bitdew.scheduler.engine import Engine
-from bitdew.scheduler.hosts import Hosts
-from bitdew.scheduler.http import disk_routes, host_routes, machine_routes
-from bitdew.scheduler.known import Known
-from bitdew.scheduler.liveness import Liveness
+from bitdew.rooms import Rooms
 from bitdew.scheduler.planner import PlannerSettings
-from bitdew.scheduler.progress import ProgressBook
-from bitdew.scheduler.store import SchedulerStore
-from bitdew.scheduler.sync import Sync
-from bitdew.scheduler.views import Views
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
@@ -56,7 +40,7 @@ from bitdew.trust.keys import KeyPair, certificate_request, needs_renewal, new_k
 from bitdew.trust.roles import Role
 from bitdew.trust.tls import server_context, use_pair
 from bitdew.wire.models import EnrolRequest
-from bitdew.wire.server import Route, Routes, new_application
+from bitdew.wire.server import new_application
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +71,8 @@ class ServiceSettings:
         period: Seconds: the longest silence of a living host.
         addresses: Further names and addresses to put into the service's certificate.
         database: SQLAlchemy's URL of the database; None for SQLite in `home`.
+        authority: The folder of the CA, where several services share one; None for the one in `home`.
+        repository: The repository's folder, where several services share one; None for the one in `home`.
         planner: The planner's figures.
     """
 
@@ -99,6 +85,8 @@ class ServiceSettings:
     period: float = 20.0
     addresses: Sequence[str] = ()
     database: str | None = None
+    authority: Path | None = None
+    repository: Path | None = None
     planner: PlannerSettings = field(default_factory=PlannerSettings)
 
 
@@ -144,7 +132,7 @@ class Service:
 
         now = clock.now()
         self.authority = await asyncio.to_thread(
-            Authority.open, settings.home / "authority", now=now, name=settings.name
+            Authority.open, settings.authority or settings.home / "authority", now=now, name=settings.name
         )
         pair = await self._service_pair()
 
@@ -158,56 +146,32 @@ class Service:
         self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials(), limits)
         exits.push_async_callback(self.swarm.close)
 
-        self._build()
-        await self.registry.load()
-        await self.hosts.load()
-        await self.disks.open()
-        self.engine.look_at_all()
+        self.rooms = Rooms(
+            name=settings.name,
+            repository=settings.repository or settings.home / "repository",
+            uploads=Path("uploads", _name_of(settings.home)) if settings.repository else Path("uploads"),
+            period=settings.period,
+            planner=settings.planner,
+            clock=clock,
+            database=self.database,
+            authority=self.authority,
+            swarm=self.swarm,
+            address=self._repository_address,
+        )
+        await self.rooms.open()
+        # Who waits for a report to be taken in is answered before the web ends.
+        intake = asyncio.create_task(self.rooms.intake.run(), name="intake")
+        exits.push_async_callback(_end, [intake])
 
-        app = new_application(self.registry.guard)
-        for routes in self.routes:
+        app = new_application(self.rooms.registry.guard)
+        for routes in self.rooms.routes:
             routes.install(app)
         self._tls = await asyncio.to_thread(server_context, pair, self.authority.certificate)
         await exits.enter_async_context(self._web(app, self._tls))
-        self._loops = [
-            asyncio.create_task(self.engine.run(), name="plan"),
-            asyncio.create_task(self.engine.watch_liveness(settings.period), name="liveness"),
-            asyncio.create_task(self.disks.check_suspects(), name="suspects"),
-            asyncio.create_task(self._renew(), name="renewal"),
-        ]
-        exits.push_async_callback(_end, self._loops)
+        loops = [asyncio.create_task(loop, name=name) for name, loop in self.rooms.loops().items()]
+        self._loops = [intake, *loops, asyncio.create_task(self._renew(), name="renewal")]
+        exits.push_async_callback(_end, self._loops[1:])
         log.info("serving", url=self.url, home=str(settings.home))
-
-    def _build(self) -> None:
-        """Make every room and hand it what it needs; nothing here waits for anything."""
-        settings, clock = self.settings, self.clock
-        data = DataStore(self.database)
-        store = SchedulerStore(self.database)
-        self.registry = Registry(self.authority, IdentityStore(self.database), clock)
-        repository = Repository(settings.home / "repository", self.swarm, clock)
-        self.disks = Disks(data, repository, self.authority.certificate, clock)
-        self.changes = Changes(clock)
-        self.hosts = Hosts(store, Liveness(settings.period), clock)
-        known = Known(data, store, self.hosts, ProgressBook(settings.planner.lease), self.changes, clock)
-        self.engine = Engine(known, settings.planner)
-        self.registry.on_revoked = self.engine.shut_out
-        self.sync = Sync(known, self.engine, self.disks.suspect, settings.period)
-        views = Views(known, self.engine, self.disks)
-        deployments = Deployments(known, self.engine, self.disks)
-
-        def data_changed(uid: Uid) -> None:
-            self.changes.bump(uid)
-            self.engine.look_at(uid)
-
-        self.disks.changed = data_changed
-        announce = Announce(self.sync.locators)
-        self.routes = [
-            identity_routes(self.registry, settings.name),
-            data_routes(self.disks, announce, self._repository_address),
-            disk_routes(self.disks, views),
-            host_routes(self.sync, views, self._repository_address),
-            machine_routes(deployments),
-        ]
 
     def _repository_address(self, request: web.Request) -> Endpoint:
         """Where the repository's swarm listens. Behind a wildcard it is the address that the caller reached us at."""
@@ -236,7 +200,7 @@ class Service:
             yield
             await site.stop()
         finally:
-            self.changes.release()
+            self.rooms.changes.release()
             await _hang_up(runner)
 
     def _swarm_credentials(self) -> SwarmCredentials:
@@ -272,13 +236,13 @@ class Service:
             held = await asyncio.to_thread(home.load)
             if held.fingerprint != self.authority.fingerprint:
                 raise error("profile.taken", f"{folder} holds the identity of another service", path=str(folder))
-            if held.subject.role is Role.OPERATOR and not self.registry.is_revoked(held.subject.subject_id):
+            if held.subject.role is Role.OPERATOR and not self.rooms.registry.is_revoked(held.subject.subject_id):
                 if held.url == self.url and not self._is_old(held):
                     return held
                 subject_id = Uid(held.subject.subject_id)
         requests = await asyncio.to_thread(home.prepare, Role.OPERATOR)
         asked = EnrolRequest(secret="", name=name, identity_csr=requests.identity, signing_csr=requests.signing)
-        granted = await self.registry.issue(Role.OPERATOR, subject_id, name, asked)
+        granted = await self.rooms.registry.issue(Role.OPERATOR, subject_id, name, asked)
         return await asyncio.to_thread(
             lambda: home.store(url=self.url, ca=granted.ca, identity=granted.identity, signing=granted.signing)
         )
@@ -318,15 +282,6 @@ async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
             log.error("a loop had failed", why=repr(outcome))
 
 
-def all_routes() -> list[Route]:
-    """Every route of a service, for the reference in the docs."""
-    nothing: Callable[[object], Endpoint] = lambda _request: Endpoint("127.0.0.1", 0)  # noqa: E731
-    unused: object = None
-    tables: list[Routes] = [
-        identity_routes(unused, ""),  # type: ignore[arg-type]
-        data_routes(unused, unused, nothing),  # type: ignore[arg-type]
-        disk_routes(unused, unused),  # type: ignore[arg-type]
-        host_routes(unused, unused, nothing),  # type: ignore[arg-type]
-        machine_routes(unused),  # type: ignore[arg-type]
-    ]
-    return [route for table in tables for route in table.table]
+def _name_of(home: Path) -> str:
+    """What tells this home from the others that share a repository."""
+    return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]

@@ -46,8 +46,12 @@ class Changes:
                 if not waiting:
                     del self._waiting[topic]
 
+    def bump_all(self) -> None:
+        """Nobody knows what changed: everyone who waits looks again."""
+        for topic in list(self._waiting):
+            self.bump(topic)
+
     def release(self) -> None:
         """Wake everyone, and let no one wait any more: the service stops."""
         self._ended = True
-        for topic in list(self._waiting):
-            self.bump(topic)
+        self.bump_all()

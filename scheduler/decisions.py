@@ -10,7 +10,8 @@ from bitdew.core.ids import HostId, Uid, new_uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import MachineState, PlacementState
 
-from .planner import Action, Drop, Halt, Launch, Place
+from ..catalog.feed import Told
+from .planner import Action, Drop, Expire, Halt, Launch, Place
 from .records import MachineRecord, OrderRecord, PlacementRecord
 from .reports import HISTORY
 
@@ -22,6 +23,18 @@ class Decisions:
     placements: list[PlacementRecord] = field(default_factory=list)
     machines: list[MachineRecord] = field(default_factory=list)
     orders: list[OrderRecord] = field(default_factory=list)
+    ended: dict[Uid, str] = field(default_factory=dict)
+    """The data whose life ends, and why."""
+
+    def told(self) -> Told:
+        """What others hear of it."""
+        topics: list[str] = [order.host for order in self.orders]
+        topics += [p.data for p in self.placements] + [machine.uid for machine in self.machines]
+        return Told(
+            topics=tuple(dict.fromkeys(topics)),
+            hosts=tuple(dict.fromkeys(order.host for order in self.orders)),
+            waiting={order.host: order.generation for order in self.orders},
+        )
 
 
 def decide(
@@ -58,6 +71,8 @@ def decide(
                 generation = order(action.host_id, OrderKind.HALT, uid, action.cause)
                 stopping = replace(machines[uid], state=MachineState.STOPPING, since=now, cause=action.cause)
                 decided.machines.append(replace(stopping, generation=generation))
+            case Expire(uid=uid):
+                decided.ended[uid] = action.cause
     return decided
 
 
@@ -89,6 +104,7 @@ def _assigned(known: PlacementRecord | None, action: Place, generation: int, now
         retry_at=None,
         cause=action.cause,
         seconds=None,
+        freed=0,
         history=[*known.history, str(known.state)][-HISTORY:],
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bitdew.core.errors import error
-from bitdew.core.ids import new_uid
+from bitdew.core.ids import Uid, new_uid
 from bitdew.core.states import MACHINE
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import ConsoleReply, DeploymentView, DeployRequest, ErrorView, MachineList, MachineView
@@ -39,7 +39,7 @@ class Deployments:
         now = self._known.clock.now()
         deployment = DeploymentRecord(new_uid(), disk.data.uid, request.count, request.memory, request.cpus, now, owner)
         await self._known.store.add_deployment(deployment, [new_uid() for _ in range(request.count)])
-        self._engine.look_at(disk.data.uid)
+        self._look_at(disk.data.uid)
         machines = [m for m in await self._known.store.machines(data=[disk.data.uid]) if m.deployment == deployment.uid]
         return DeploymentView(
             uid=deployment.uid,
@@ -75,7 +75,7 @@ class Deployments:
         if machine.state not in MACHINE.ends():
             seen = self._known.changes.version(machine.uid)
             await self._known.store.want_stop(machine.uid)
-            self._engine.look_at(machine.data)
+            self._look_at(machine.data)
             # So that the reply shows that it is being stopped.
             await self._known.changes.wait(machine.uid, seen, DECIDING)
         return await self.machine(machine.uid)
@@ -98,6 +98,9 @@ class Deployments:
             if end > offset or state in MACHINE.ends() or not await self._known.changes.wait(uid, seen, left):
                 start = max(offset, end - len(kept))
                 return ConsoleReply(offset=start, text=kept[len(kept) - (end - start) :], end=end, state=state)
+
+    def _look_at(self, disk: Uid) -> None:
+        self._engine.look_at(disk)  # the other processes were told along with what was stored
 
     async def _check_owner(self, machine: MachineRecord, caller: Subject) -> None:
         deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]

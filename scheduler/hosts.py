@@ -1,15 +1,14 @@
 """The hosts, in memory: what each last said, the orders that wait for it, and who holds its poll open.
 
 Owns host records between the store and everyone else: read at start, kept current by syncs, written when they change.
-Being heard is only noted here and flushed in bulk.
+Being heard is only noted here and flushed in bulk; what other processes of the database heard is learnt from there.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from bitdew.core.clock import Clock
@@ -19,6 +18,7 @@ from bitdew.core.ids import HostId
 from bitdew.core.states import HostState
 from bitdew.wire.models import HostReport
 
+from .host_store import Check
 from .liveness import Liveness
 from .records import HostRecord
 from .store import SchedulerStore
@@ -27,12 +27,19 @@ FREE_STEP: Final = 64 * 2**20
 """Bytes by which a host's free space must change to be worth another look: it moves a little all the time."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """A host that is worth another look: as it was, if it was known, and as it is."""
+
+    old: HostRecord | None
+    new: HostRecord
+
+
 @dataclass(slots=True)
 class _Entry:
     record: HostRecord
-    mattered: HostReport
-    """What it said when that last was worth another look by the planner."""
-    unsaved: bool = False
+    mattered: HostRecord | None
+    """What it was when that last was worth another look by the planner."""
     boot: str = ""
     waiting: int = 0
     unknown: frozenset[str] = field(default_factory=frozenset)
@@ -47,18 +54,37 @@ class Hosts:
         self._clock = clock
         self._entries: dict[HostId, _Entry] = {}
         self._heard: dict[HostId, datetime] = {}
-        self._locks: dict[HostId, asyncio.Lock] = {}
+        self._unsaved: set[HostId] = set()
+        self._learnt = clock.now()
 
     async def load(self) -> None:
-        """Read what is stored."""
+        """Read what is stored; what was heard by this process itself stays known."""
         newest = await self._store.newest_open()
         for record in await self._store.hosts():
-            self._entries[record.host] = _Entry(record, record.report, waiting=newest.get(record.host, 0))
+            self._enter(record, newest.get(record.host, 0))
+        self._learnt = self._clock.now()
         self._liveness.load({h: e.record.state for h, e in self._entries.items()}, self._clock.monotonic())
 
-    def lock(self, host: HostId) -> asyncio.Lock:
-        """Held while one sync of a host is taken in."""
-        return self._locks.setdefault(host, asyncio.Lock())
+    def _enter(self, record: HostRecord, waiting: int = 0) -> HostChange | None:
+        """Take in a stored record; the change, if it is worth another look."""
+        entry = self._entries.get(record.host)
+        if entry is None:
+            self._entries[record.host] = _Entry(record, record, waiting=waiting)
+            return HostChange(None, record)
+        old, entry.waiting = entry.record, max(entry.waiting, waiting)
+        entry.record = replace(record, generation=max(old.generation, record.generation))
+        if old.state is record.state and not _matters(old.report, record.report):
+            return None
+        entry.mattered = entry.record
+        return HostChange(old, entry.record)
+
+    async def reload(self, hosts: Collection[HostId]) -> list[HostChange]:
+        """Take in what another process stored of these hosts."""
+        records = await self._store.hosts(hosts)
+        changes = [change for record in records if (change := self._enter(record)) is not None]
+        for change in changes:
+            self._liveness.learn(change.new.host, change.new.state, self._clock.monotonic())
+        return changes
 
     def records(self) -> dict[HostId, HostRecord]:
         """All hosts as they are now."""
@@ -74,6 +100,13 @@ class Hosts:
         entry = self._entries.get(host) if host else None
         return entry.record.name if entry else ""
 
+    def ids_by_name(self) -> dict[str, list[HostId]]:
+        """The hosts, by what they are called: a name may be that of several."""
+        found: dict[str, list[HostId]] = {}
+        for host, entry in self._entries.items():
+            found.setdefault(entry.record.name, []).append(host)
+        return found
+
     def endpoint(self, host: HostId) -> Endpoint | None:
         """Where its swarm listens, if it can be expected to answer."""
         entry = self._entries.get(host)
@@ -81,8 +114,21 @@ class Hosts:
             return None
         return entry.record.report.to_endpoint()
 
-    async def take_in(self, host: HostId, generation: int, report: HostReport | None) -> bool:
-        """A host synced; whether the planner should look at it again.
+    # Being heard --------------------------------------------------------------------------------------------------
+
+    def hear(self, host: HostId, generation: int) -> bool:
+        """A host that says nothing new synced. Whether that is all there is to it: else `take_in` has to be asked."""
+        entry = self._entries.get(host)
+        if entry is None or entry.record.state is not HostState.ALIVE or generation > entry.record.generation:
+            return False
+        self._heard[host] = self._clock.now()
+        self._liveness.heard(host, self._clock.monotonic())
+        return True
+
+    def take_in(self, host: HostId, generation: int, report: HostReport | None) -> HostChange | None:
+        """A host synced; the change, if the planner should look at it again.
+
+        What is to be stored of it is among `unsaved` from now on.
 
         Raises:
             UserError: `host.banned`; `input.invalid` for the first sync ever without a report.
@@ -93,12 +139,11 @@ class Hosts:
             if report is None:
                 raise error("input.invalid", "The first sync of a host says what the host is", field="host")
             record = HostRecord(host, report.name, HostState.JOINING, now, now, report, generation)
-            entry = self._entries[host] = _Entry(record, report)
+            entry = self._entries[host] = _Entry(record, None)
         if entry.record.state is HostState.BANNED:
             raise error("host.banned", f"The host {entry.record.name} was banned")
-        old = entry.record
+        old, report = entry.record, report or entry.record.report
         state = self._liveness.heard(host, self._clock.monotonic()) or old.state
-        report = report or old.report
         entry.record = replace(
             old,
             name=report.name,
@@ -110,25 +155,40 @@ class Hosts:
             generation=max(old.generation, generation),
         )
         self._heard[host] = now
-        changed = state is not old.state or _matters(entry.mattered, report) or old.state is HostState.JOINING
-        if changed:
-            entry.mattered = report
-        entry.unsaved = entry.unsaved or changed or entry.record.generation != old.generation
-        if entry.unsaved:
-            await self._store.save_host(entry.record)
-            entry.unsaved = False
-            self._heard.pop(host, None)
-        return changed
+        before = entry.mattered
+        changed = before is None or state is not before.state or _matters(before.report, report)
+        if changed or entry.record.generation != old.generation:
+            self._unsaved.add(host)
+        if not changed:
+            return None
+        entry.mattered = entry.record
+        return HostChange(before, entry.record)
 
-    async def ban(self, host: HostId) -> bool:
-        """Shut `host` out: its copies no longer count, and it is given nothing; whether it was known."""
+    def take_back(self, change: HostChange) -> None:
+        """The change could not be stored: whatever the host says next is taken for that change again."""
+        self._entries[change.new.host].mattered = change.old
+
+    def unsaved(self) -> list[HostRecord]:
+        """The hosts whose records are newer than what is stored."""
+        return [self._entries[host].record for host in self._unsaved]
+
+    def saved(self, records: Iterable[HostRecord]) -> None:
+        """These records are stored now."""
+        for record in records:
+            if self._entries[record.host].record is record:
+                self._unsaved.discard(record.host)
+                self._heard.pop(record.host, None)
+
+    async def ban(self, host: HostId) -> HostChange | None:
+        """Shut `host` out: its copies no longer count, and it is given nothing; None if it was not known, or was so."""
         entry = self._entries.get(host)
         if entry is None or entry.record.state is HostState.BANNED:
-            return False
+            return None
         self._liveness.ban(host)
-        entry.record = replace(entry.record, state=HostState.BANNED, state_since=self._clock.now())
-        await self._store.save_host(entry.record)
-        return True
+        old = entry.record
+        entry.record = entry.mattered = replace(old, state=HostState.BANNED, state_since=self._clock.now())
+        await self._store.save_hosts([entry.record])
+        return HostChange(old, entry.record)
 
     def told_all(self, host: HostId, boot: str) -> None:
         """This start of the worker has told its whole inventory."""
@@ -138,6 +198,8 @@ class Hosts:
         """Whether this start of the worker has told its whole inventory since the service started."""
         entry = self._entries.get(host)
         return entry is not None and entry.boot == boot
+
+    # Orders -------------------------------------------------------------------------------------------------------
 
     def next_generation(self, host: HostId) -> int:
         """The generation of a new order to `host`."""
@@ -151,7 +213,9 @@ class Hosts:
 
     def order_waits(self, host: HostId, generation: int) -> None:
         """An order of this generation was stored for `host`."""
-        self._entries[host].waiting = generation
+        entry = self._entries.get(host)
+        if entry is not None:
+            entry.waiting = max(entry.waiting, generation)
 
     def unknown(self, host: HostId) -> frozenset[str]:
         """Copies that it reported and the catalog does not know."""
@@ -161,16 +225,35 @@ class Hosts:
         """Remember the copies that no datum accounts for."""
         self._entries[host].unknown = uids
 
-    async def judge(self) -> Mapping[HostId, HostState]:
-        """Let silence change states; the hosts that changed."""
-        changed = {silence.host: silence.new for silence in self._liveness.judge(self._clock.monotonic())}
-        now = self._clock.now()
-        for host, state in changed.items():
-            entry = self._entries[host]
-            entry.record = replace(entry.record, state=state, state_since=now)
-        if changed:
-            await self._store.save_states(changed, now)
-        return changed
+    # Falling silent -----------------------------------------------------------------------------------------------
+
+    async def learn_heard(self) -> None:
+        """Learn whom the other processes heard."""
+        # They tell late, and in bulk: what was told meanwhile may have been heard before the last time of asking.
+        since, self._learnt = self._learnt - timedelta(seconds=self._liveness.period), self._clock.now()
+        for host, moment in (await self._store.heard_since(since)).items():
+            if host in self._entries:
+                ago = max(0.0, (self._learnt - moment).total_seconds())
+                self._liveness.heard_before(host, self._clock.monotonic() - ago)
+
+    async def judge(self, check: Check | None = None) -> list[HostChange]:
+        """Let silence change states; the hosts that changed. None does if `check` raises, or it can't be stored."""
+        silences = self._liveness.judge(self._clock.monotonic())
+        now, changes = self._clock.now(), []
+        for silence in silences:
+            old = self._entries[silence.host].record
+            changes.append(HostChange(old, replace(old, state=silence.new, state_since=now)))
+        if changes:
+            try:
+                await self._store.save_states({change.new.host: change.new.state for change in changes}, now, check)
+            except BaseException:
+                for silence in silences:
+                    self._liveness.learn(silence.host, silence.old, self._clock.monotonic())
+                raise
+        for change in changes:
+            entry = self._entries[change.new.host]
+            entry.record = entry.mattered = change.new
+        return changes
 
     async def flush(self) -> None:
         """Store when hosts were last heard."""

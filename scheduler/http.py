@@ -7,6 +7,8 @@ from bitdew.trust.roles import Role
 from bitdew.wire import limits
 from bitdew.wire.models import (
     ConsoleReply,
+    DataList,
+    DataView,
     DeploymentView,
     DeployRequest,
     DiskList,
@@ -31,18 +33,25 @@ from .sync import Sync
 from .views import Views
 
 
-def disk_routes(disks: Disks, views: Views) -> Routes:
-    """Disks, with where they are: adding one is the catalog's work, showing its copies needs the scheduler's."""
+def shown_data_routes(disks: Disks, views: Views) -> Routes:
+    """Data and disks, with where they are: adding one is the catalog's work, showing its copies needs the scheduler's."""
     routes = Routes()
 
     async def add(call: Call[DiskRequest]) -> DiskView:
         return views.disk_view(await disks.add(call.body, call.caller), [])
 
-    async def show_all(_call: Call[Nothing]) -> DiskList:
+    async def show_disks(_call: Call[Nothing]) -> DiskList:
         return await views.disks()
 
-    async def show(call: Call[Nothing]) -> DiskView:
+    async def show_disk(call: Call[Nothing]) -> DiskView:
         return await views.disk(call.path["name"])
+
+    async def show_data(call: Call[Nothing]) -> DataList:
+        prefix, after = call.query.get("prefix", "")[:128], call.query.get("after", "")[:128] or None
+        return await views.data(prefix, after, max(1, int(call.number("limit", 100, limits.PAGE))))
+
+    async def show_datum(call: Call[Nothing]) -> DataView:
+        return await views.datum(call.path["name"])
 
     async def where(call: Call[Nothing]) -> WhereReply:
         since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
@@ -52,10 +61,13 @@ def disk_routes(disks: Disks, views: Views) -> Routes:
         return await views.explain(call.path["name"])
 
     routes.add("POST", "/v1/disks", add, body=DiskRequest, roles=PUBLISHERS)
-    routes.add("GET", "/v1/disks", show_all, roles=PEOPLE)
-    routes.add("GET", "/v1/disks/{name}", show, roles=PEOPLE)
-    routes.add("GET", "/v1/disks/{name}/where", where, roles=PEOPLE)
-    routes.add("GET", "/v1/disks/{name}/explain", explain, roles=PEOPLE)
+    routes.add("GET", "/v1/disks", show_disks, roles=PEOPLE)
+    routes.add("GET", "/v1/disks/{name}", show_disk, roles=PEOPLE)
+    routes.add("GET", "/v1/data", show_data, roles=PEOPLE)
+    routes.add("GET", "/v1/data/{name}", show_datum, roles=PEOPLE)
+    for kind in ("disks", "data"):  # a disk is a datum: both ways lead to it
+        routes.add("GET", f"/v1/{kind}/{{name}}/where", where, roles=PEOPLE)
+        routes.add("GET", f"/v1/{kind}/{{name}}/explain", explain, roles=PEOPLE)
     return routes
 
 

@@ -57,6 +57,15 @@ class Liveness:
         self._states[host] = HOST.check(old, HostState.ALIVE, of=host)
         return HostState.ALIVE
 
+    def heard_before(self, host: HostId, moment: float) -> None:
+        """Another process heard `host` at `moment` of this clock. What its state is then, that process tells."""
+        self._heard[host] = max(self._heard.get(host, moment), moment)
+
+    def learn(self, host: HostId, state: HostState, now: float) -> None:
+        """Another process says what `host` is."""
+        self._states[host] = state
+        self._heard[host] = now
+
     def ban(self, host: HostId) -> None:
         """Silence and syncs no longer change what `host` is."""
         self._states[host] = HOST.check(self._states.get(host, HostState.JOINING), HostState.BANNED, of=host)

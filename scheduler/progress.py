@@ -1,6 +1,8 @@
 """How far copies on their way are: in memory, since it changes twice a second and a restart may forget it.
 
-Progress prolongs a lease, so that a slow copy is not planned again elsewhere while it moves.
+Progress prolongs a lease, so that a slow copy is not planned again elsewhere while it moves. Where several processes
+share a database, each hears of some copies only: what it heard is stored in bulk, for the one that plans, and for those
+that are asked.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from bitdew.wire.models import PlacementReport
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The last that was heard of a copy on its way. Figures in bytes."""
+    """The last that was heard of a copy on its way. Figures in bytes; `generation` is that of the order it follows."""
 
     done: int
     from_repository: int
     from_peers: int
     corrupt: int
     lease_until: datetime
+    generation: int
 
 
 class ProgressBook:
@@ -29,6 +32,7 @@ class ProgressBook:
     def __init__(self, lease: timedelta) -> None:
         self._lease = lease
         self._steps: dict[tuple[Uid, HostId], Step] = {}
+        self._fresh: set[tuple[Uid, HostId]] = set()
 
     def note(self, host: HostId, report: PlacementReport, now: datetime) -> bool:
         """Take in a report; whether something moved since the last one."""
@@ -37,13 +41,24 @@ class ProgressBook:
         moved = last is None or report.done != last.done
         lease = now + self._lease if moved or last is None else last.lease_until
         figures = (report.from_repository, report.from_peers, report.corrupt)
-        self._steps[key] = Step(report.done, *figures, lease)
-        return moved or (last is not None and (last.from_repository, last.from_peers, last.corrupt) != figures)
+        self._steps[key] = Step(report.done, *figures, lease, report.generation)
+        told = moved or (last is not None and (last.from_repository, last.from_peers, last.corrupt) != figures)
+        if told:
+            self._fresh.add(key)
+        return told
 
-    def of(self, data: Uid, host: HostId) -> Step | None:
-        """The last step of one copy, if it is on its way."""
-        return self._steps.get((data, host))
+    def of(self, data: Uid, host: HostId, generation: int = 0) -> Step | None:
+        """The last step of one copy, if it is on its way by an order of this `generation` or a later one."""
+        step = self._steps.get((data, host))
+        return step if step is not None and step.generation >= generation else None
 
     def forget(self, data: Uid, host: HostId) -> None:
         """The copy is no longer on its way."""
         self._steps.pop((data, host), None)
+
+    def take_fresh(self, now: datetime) -> dict[tuple[Uid, HostId], Step]:
+        """The steps that are new since this was asked. Copies of which nothing is heard any more are forgotten."""
+        fresh, self._fresh = self._fresh, set()
+        for key in [key for key, step in self._steps.items() if step.lease_until + self._lease < now]:
+            del self._steps[key]
+        return {key: self._steps[key] for key in fresh if key in self._steps}

@@ -45,6 +45,20 @@ class PlacementRecord:
     from_repository: int
     from_peers: int
     history: list[str] = field(default_factory=list, hash=False)
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a host's copies amount to.
+
+    Attributes:
+        committed: Bytes of quota that copies take or were promised.
+        transfers: Copies on their way.
+    """
+
+    committed: int = 0
+    transfers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def judge_placement(
         from_repository=report.from_repository,
         from_peers=report.from_peers,
         history=history,
+        freed=report.freed if report.state is PlacementState.GONE else 0,
     )
 
 

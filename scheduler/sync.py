@@ -6,7 +6,7 @@ level-triggered: a reply that is lost is asked for again, and an order that is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,37 +14,31 @@ from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.orders import OrderKind
-from bitdew.core.states import INTENDED, MACHINE, MachineState, PlacementState
+from bitdew.core.states import INTENDED, PlacementState
 from bitdew.wire import limits
 from bitdew.wire.models import (
-    ConsoleChunk,
     LaunchOrder,
-    MachineReport,
     Order,
-    PlacementReport,
     PlaceOrder,
     RecordModel,
     SyncReply,
     SyncRequest,
 )
 
-from ..catalog.data_store import Disk
-from .engine import Engine
+from ..catalog.data_store import Datum
+from .intake import Intake
 from .known import Known
 from .records import MachineRecord, OrderRecord, PlacementRecord
-from .reports import judge_machine, judge_placement, vanished_machine, vanished_placement
 
 log = structlog.get_logger(__name__)
-_SETTLED = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
-_LAUNCHED = frozenset({MachineState.RUNNING}) | MACHINE.ends()
 
 
 class Sync:
     """Answers hosts. `suspect` is told of each content of which a host got a corrupt piece."""
 
-    def __init__(self, known: Known, engine: Engine, suspect: Callable[[ContentRoot], None], period: float) -> None:
+    def __init__(self, known: Known, intake: Intake, suspect: Callable[[ContentRoot], None], period: float) -> None:
         self._known = known
-        self._engine = engine
+        self._intake = intake
         self._suspect = suspect
         self._period = period
 
@@ -59,11 +53,10 @@ class Sync:
         Raises:
             UserError: `host.banned`, `input.invalid`.
         """
-        async with self._known.hosts.lock(host):
-            ask_all = not request.full and not self._known.hosts.is_known_boot(host, request.boot)
-            suspects = await self._take_in(host, request)
-        for root in suspects:
-            self._suspect(root)
+        ask_all = not request.full and not self._known.hosts.is_known_boot(host, request.boot)
+        if _says_something(request) or not self._known.hosts.hear(host, request.generation):
+            for root in await self._intake.take_in(host, request):
+                self._suspect(root)
         if self._known.hosts.waiting(host) <= request.generation and not request.full and not ask_all:
             seen = self._known.changes.version(host)
             if self._known.hosts.waiting(host) <= request.generation:
@@ -84,122 +77,6 @@ class Sync:
         useful.sort(key=lambda p: p.state is not PlacementState.HELD)
         found = [self._known.hosts.endpoint(placement.host) for placement in useful]
         return list(dict.fromkeys(endpoint for endpoint in found if endpoint is not None))[: limits.PEERS - 1]
-
-    # What comes in ------------------------------------------------------------------------------------------------
-
-    async def _take_in(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
-        """Store what changed; the contents of which corrupt pieces were seen."""
-        says_something = bool(request.placements or request.machines or request.host or request.full)
-        async with self._engine.facts:
-            if await self._known.hosts.take_in(host, request.generation, request.host):
-                log.info(
-                    "host changed", host=self._known.hosts.name(host), state=self._known.hosts.records()[host].state
-                )
-                self._engine.look_at_all()
-            if not says_something:
-                return set()
-            suspects = await self._take_reports(host, request)
-            if request.full:
-                self._known.hosts.told_all(host, request.boot)
-        return suspects
-
-    async def _take_reports(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
-        now = self._known.clock.now()
-        on_host = await self._known.store.placements_on(host) if request.placements or request.full else {}
-        strangers = await self._strangers(host, request, on_host)
-        reports = [report for report in request.placements if report.uid not in strangers]
-        placements, moved = self._judge_placements(host, reports, on_host)
-        if request.full:
-            self._known.hosts.set_unknown(host, frozenset(strangers))
-            shown = {Uid(report.uid) for report in request.placements}
-            ordered = await self._known.store.ordered(host)
-            gone = [
-                vanished_placement(known, now, ordered=uid in ordered)
-                for uid, known in on_host.items()
-                if uid not in shown
-            ]
-            placements += [placement for placement in gone if placement is not None]
-        done = [(host, placement.data) for placement in placements if placement.state in _SETTLED]
-        machines, consoles = await self._take_machines(host, request, done)
-        if placements or machines or done or consoles:
-            await self._known.store.record(
-                now=now, placements=placements, machines=machines, done=done, consoles=consoles
-            )
-        for placement in placements:
-            if placement.state in _SETTLED:
-                self._known.progress.forget(placement.data, host)
-            self._engine.look_at(placement.data)
-        for uid in moved | {placement.data for placement in placements}:  # once all is stored: who is woken reads it
-            self._known.changes.bump(uid)
-        for machine in machines:
-            self._known.changes.bump(machine.uid)
-            self._engine.look_at(machine.data)
-        freed = any(p.state in {PlacementState.GONE, PlacementState.FAILED} for p in placements)
-        if freed or any(machine.state in MACHINE.ends() for machine in machines):
-            self._engine.look_at_all()  # what could not be served for want of room may be now
-        for uid, _chunk in consoles:
-            self._known.changes.bump(uid)
-        return {ContentRoot(r.root) for r in reports if r.reason is not None and r.reason.key == "swarm.corrupt"}
-
-    def _judge_placements(
-        self, host: HostId, reports: Sequence[PlacementReport], on_host: Mapping[Uid, PlacementRecord]
-    ) -> tuple[list[PlacementRecord], set[Uid]]:
-        """The placements that are to be stored, and the data of which bytes moved."""
-        changed, moved = [], set[Uid]()
-        for report in reports:
-            known = on_host.get(Uid(report.uid))
-            if self._note_progress(host, report, known):
-                moved.add(Uid(report.uid))
-            fresh = judge_placement(known, report, host, self._known.clock.now(), self._engine.settings)
-            if fresh is not None:
-                changed.append(fresh)
-        return changed, moved
-
-    async def _strangers(self, host: HostId, request: SyncRequest, on_host: Collection[Uid]) -> set[str]:
-        """The reported copies that no datum accounts for. Unknown is not delete: they stay where they are."""
-        asked = [Uid(report.uid) for report in request.placements if report.uid not in on_host]
-        known = await self._known.data.get([Uid(report.uid) for report in request.placements])
-        strangers = {uid for uid in asked if uid not in known}
-        for report in request.placements:
-            disk = known.get(Uid(report.uid))
-            if disk is not None and report.root != disk.data.root and report.state is not PlacementState.GONE:
-                strangers.add(Uid(report.uid))  # other bytes are no copy, whatever they are called
-        if strangers:
-            log.warning("copies of unknown data are kept", host=self._known.hosts.name(host), data=sorted(strangers))
-        return {str(uid) for uid in strangers}
-
-    def _note_progress(self, host: HostId, report: PlacementReport, known: PlacementRecord | None) -> bool:
-        if known is None or report.state not in INTENDED or report.generation < known.generation:
-            return False
-        return self._known.progress.note(host, report, self._known.clock.now())
-
-    async def _take_machines(
-        self, host: HostId, request: SyncRequest, done: list[tuple[HostId, Uid]]
-    ) -> tuple[list[MachineRecord], list[tuple[Uid, ConsoleChunk]]]:
-        now = self._known.clock.now()
-        if not request.machines and not request.full:
-            return [], []
-        unfinished = await self._known.store.machines(host=host, unfinished=True) if request.full else []
-        reports: dict[Uid, MachineReport] = {Uid(report.uid): report for report in request.machines}
-        known = {m.uid: m for m in await self._known.store.machines(uids=list(reports))}
-        changed: list[MachineRecord] = []
-        consoles = []
-        for uid, report in reports.items():
-            record = known.get(uid)
-            if record is None or record.host != host:
-                continue
-            if report.console is not None:
-                consoles.append((uid, report.console))
-            if (fresh := judge_machine(record, report, host, now)) is not None:
-                changed.append(fresh)
-            if report.generation >= record.generation and report.state in _LAUNCHED:
-                halting = record.state is MachineState.STOPPING and report.state is MachineState.RUNNING
-                done += [] if halting else [(host, uid)]
-        for machine in unfinished:
-            if machine.uid not in reports and (lost := vanished_machine(machine, now)) is not None:
-                changed.append(lost)
-                done.append((host, machine.uid))
-        return changed, consoles
 
     # What goes out ------------------------------------------------------------------------------------------------
 
@@ -228,7 +105,7 @@ class Sync:
         order: OrderRecord,
         host: HostId,
         repository: Endpoint,
-        disks: dict[Uid, Disk],
+        disks: dict[Uid, Datum],
         machines: dict[Uid, MachineRecord],
         placements: dict[Uid, list[PlacementRecord]],
     ) -> Order:
@@ -240,6 +117,7 @@ class Sync:
                 root=disk.data.root,
                 size=disk.data.size,
                 info_hash=disk.info_hash,
+                protocol=disk.attribute.attribute.protocol.value,
                 repository=str(repository),
                 peers=[str(peer) for peer in self._peers(placements[order.subject], host)],
             )
@@ -263,3 +141,7 @@ class Sync:
             place=place,
             launch=launch,
         )
+
+
+def _says_something(request: SyncRequest) -> bool:
+    return bool(request.placements or request.machines or request.host or request.full)

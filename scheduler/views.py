@@ -1,13 +1,16 @@
-"""What people see: disks with their copies, where they are, why, and the hosts. Reads; never decides."""
+"""What people see: data with their copies, where they are, why, and the hosts. Reads; never decides."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bitdew.core.errors import error
-from bitdew.core.ids import HostId
+from bitdew.core.ids import Uid
 from bitdew.core.states import INTENDED, PlacementState
 from bitdew.wire.models import (
+    DataList,
+    DataView,
     DiskList,
     DiskView,
     ErrorView,
@@ -19,7 +22,8 @@ from bitdew.wire.models import (
     WhereReply,
 )
 
-from ..catalog.data_store import Disk
+from ..catalog.data import DataRoom
+from ..catalog.data_store import Datum, Disk
 from ..catalog.disks import Disks
 from .engine import Engine
 from .known import Known
@@ -30,16 +34,27 @@ _SHOWN = frozenset(PlacementState) - {PlacementState.GONE}
 
 
 class Views:
-    """Answers questions about disks and hosts."""
+    """Answers questions about data, disks among them, and hosts."""
 
-    def __init__(self, known: Known, engine: Engine, disks: Disks) -> None:
+    def __init__(self, known: Known, engine: Engine, data: DataRoom, disks: Disks) -> None:
         self._known = known
+        self._data = data
         self._disks = disks
         self._engine = engine
 
+    # Data ---------------------------------------------------------------------------------------------------------
+
+    async def data(self, prefix: str, after: str | None, limit: int) -> DataList:
+        """A page of the living data, by name."""
+        found = await self._known.data.search(prefix, after, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        placements = await self._known.store.placements_of([datum.data.uid for datum in page])
+        views = [self.data_view(datum, placements[datum.data.uid]) for datum in page]
+        return DataList(data=views, next=page[-1].data.name if more else None)
+
     async def disks(self) -> DiskList:
         """All living disks, by name."""
-        living = await self._known.data.living()
+        living = await self._known.data.disks()
         placements = await self._known.store.placements_of([disk.data.uid for disk in living])
         return DiskList(disks=[self.disk_view(disk, placements[disk.data.uid]) for disk in living])
 
@@ -50,52 +65,132 @@ class Views:
             UserError: `data.not-found`.
         """
         disk = await self._disks.find(name)
-        return self.disk_view(disk, (await self._known.store.placements_of([disk.data.uid]))[disk.data.uid])
+        return self.disk_view(disk, await self._placements(disk.data.uid))
 
-    async def where(self, name: str, since: int, seconds: float) -> WhereReply:
-        """Where a disk is, held open until that is newer than version `since`.
-
-        Raises:
-            UserError: `data.not-found`, also if it is removed meanwhile.
-        """
-        disk = await self._disks.find(name)
-        await self._known.changes.wait(disk.data.uid, since, seconds)
-        version = self._known.changes.version(disk.data.uid)
-        disk = await self._disks.find(disk.data.uid)
-        placements = (await self._known.store.placements_of([disk.data.uid]))[disk.data.uid]
-        shown = [self._placement_view(p, disk) for p in placements if p.state in _SHOWN]
-        return WhereReply(version=version, disk=self.disk_view(disk, placements), placements=shown)
-
-    async def explain(self, name: str) -> ExplainReply:
-        """Why a disk is where it is, and what happens next.
+    async def datum(self, name: str) -> DataView:
+        """One datum.
 
         Raises:
             UserError: `data.not-found`.
         """
-        disk = await self._disks.find(name)
-        async with self._engine.facts:
-            snapshot = await self._engine.snapshot([disk.data.uid])
-        told = explain(snapshot, disk.data.uid, self._known.clock.now())
+        datum = await self._data.find(name)
+        return self.data_view(datum, await self._placements(datum.data.uid))
+
+    async def where(self, name: str, since: int, seconds: float) -> WhereReply:
+        """Where a datum is, held open until that is newer than version `since`.
+
+        Raises:
+            UserError: `data.not-found`, also if its life ends meanwhile.
+        """
+        datum = await self._data.find(name)
+        uid = datum.data.uid
+        await self._known.changes.wait(uid, since, seconds)
+        version = self._known.changes.version(uid)
+        datum = await self._data.find(uid)
+        placements = await self._placements(uid)
+        shown = [self._placement_view(p, datum) for p in placements if p.state in _SHOWN or p.freed]
+        return WhereReply(version=version, data=self.data_view(datum, placements), placements=shown)
+
+    async def explain(self, name: str) -> ExplainReply:
+        """Why a datum is where it is, and what happens next.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
+        uid = (await self._data.find(name)).data.uid
+        snapshot = await self._engine.snapshot([uid])
+        told = explain(snapshot, uid, self._known.clock.now())
         return ExplainReply(
-            disk=await self.disk(disk.data.uid),
+            data=await self.datum(uid),
             wanted=told.wanted,
             held=told.held,
             intended=told.intended,
             missing=told.missing,
+            attribute=list(told.effects),
+            lifetime=told.lifetime,
             hosts=[
                 HostVerdict(host=h.host_id, host_name=h.name, verdict=h.verdict, reason=h.reason) for h in told.hosts
             ],
             next=list(told.next),
+            when=told.wake_at,
         )
+
+    async def _placements(self, uid: Uid) -> list[PlacementRecord]:
+        return (await self._known.store.placements_of([uid]))[uid]
+
+    def data_view(self, datum: Datum, placements: Sequence[PlacementRecord]) -> DataView:
+        """A datum with the figures of its copies; a disk as one."""
+        if isinstance(datum, Disk):
+            return self.disk_view(datum, placements)
+        return DataView(**self._figures(datum, placements))
+
+    def disk_view(self, disk: Disk, placements: Sequence[PlacementRecord]) -> DiskView:
+        """A disk with the figures of its copies."""
+        record = disk.record
+        return DiskView(
+            **self._figures(disk, placements),
+            format=record.format,
+            os=record.os,
+            arch=record.arch,
+            version=record.version,
+            publisher=record.publisher,
+            expires=record.expires,
+        )
+
+    def _figures(self, datum: Datum, placements: Sequence[PlacementRecord]) -> dict[str, Any]:
+        data, states = datum.data, [placement.state for placement in placements]
+        return {
+            "uid": data.uid,
+            "name": data.name,
+            "root": data.root,
+            "info_hash": datum.info_hash,
+            "size": data.size,
+            "created": data.created,
+            "owner": data.owner,
+            "alive": datum.alive,
+            "died": datum.died,
+            "died_because": datum.died_because,
+            "ends": datum.ends,
+            "awaited": datum.awaited,
+            "damaged": datum.damaged,
+            "attribute": datum.attribute.attribute.to_dict(),
+            "attribute_name": datum.attribute.name,
+            "wanted": datum.attribute.attribute.replicas,
+            "held": states.count(PlacementState.HELD),
+            "intended": sum(state in INTENDED for state in states),
+            "egress": self._disks.repository.egress(data.root),
+        }
+
+    def _placement_view(self, placement: PlacementRecord, datum: Datum) -> PlacementView:
+        step = self._known.progress.of(placement.data, placement.host, placement.generation)
+        latest = step if step is not None and placement.state in INTENDED else placement
+        return PlacementView(
+            host=placement.host,
+            host_name=self._known.hosts.name(placement.host),
+            state=placement.state,
+            since=placement.since,
+            done=datum.data.size if placement.state is PlacementState.HELD else latest.done,
+            size=datum.data.size,
+            seconds=placement.seconds,
+            from_repository=latest.from_repository,
+            from_peers=latest.from_peers,
+            freed=placement.freed,
+            reason=ErrorView.model_validate(placement.reason) if placement.reason else None,
+            retry_at=placement.retry_at,
+            cause=placement.cause,
+            history=[*placement.history, str(placement.state)],
+        )
+
+    # Hosts --------------------------------------------------------------------------------------------------------
 
     async def hosts(self) -> HostList:
         """All hosts, by name."""
         held = await self._known.store.held_counts()
-        machines: dict[HostId | None, int] = {}
-        for machine in await self._known.store.machines(unfinished=True):
-            machines[machine.host] = machines.get(machine.host, 0) + 1
+        machines = await self._known.store.memory_on()
         records = sorted(self._known.hosts.records().values(), key=lambda record: (record.name, record.host))
-        return HostList(hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, 0)) for r in records])
+        return HostList(
+            hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, (0, 0))[0]) for r in records]
+        )
 
     async def host(self, text: str) -> HostView:
         """The host of this name or uid.
@@ -110,50 +205,6 @@ class Views:
         if not found:
             raise error("host.not-found", f"There is no host {text[:140]!r}", name=text[:140])
         return found[0]
-
-    def disk_view(self, disk: Disk, placements: Sequence[PlacementRecord]) -> DiskView:
-        """A disk with the figures of its copies."""
-        data, record = disk.data, disk.record
-        states = [placement.state for placement in placements]
-        return DiskView(
-            uid=data.uid,
-            name=data.name,
-            root=data.root,
-            info_hash=disk.info_hash,
-            size=data.size,
-            format=record.format,
-            os=record.os,
-            arch=record.arch,
-            version=record.version,
-            publisher=record.publisher,
-            created=data.created,
-            expires=record.expires,
-            damaged=disk.damaged,
-            attribute=disk.attribute.to_dict(),
-            wanted=disk.attribute.replica,
-            held=states.count(PlacementState.HELD),
-            intended=sum(state in INTENDED for state in states),
-            egress=self._disks.repository.egress(data.root),
-        )
-
-    def _placement_view(self, placement: PlacementRecord, disk: Disk) -> PlacementView:
-        step = self._known.progress.of(placement.data, placement.host)
-        latest = step if step is not None and placement.state in INTENDED else placement
-        return PlacementView(
-            host=placement.host,
-            host_name=self._known.hosts.name(placement.host),
-            state=placement.state,
-            since=placement.since,
-            done=disk.data.size if placement.state is PlacementState.HELD else latest.done,
-            size=disk.data.size,
-            seconds=placement.seconds,
-            from_repository=latest.from_repository,
-            from_peers=latest.from_peers,
-            reason=ErrorView.model_validate(placement.reason) if placement.reason else None,
-            retry_at=placement.retry_at,
-            cause=placement.cause,
-            history=[*placement.history, str(placement.state)],
-        )
 
     def _host_view(self, record: HostRecord, held: int, machines: int) -> HostView:
         report = record.report

@@ -40,7 +40,7 @@ async def copies(grid, root):
 
 
 def held(count):
-    return lambda where: where.disk.held == count and where.disk.intended == 0
+    return lambda where: where.data.held == count and where.data.intended == 0
 
 
 async def ended(grid: Grid, uid: str) -> MachineView:
@@ -74,11 +74,11 @@ async def test_a_wish_becomes_verified_copies_on_eligible_hosts_only(image):
 
         where = await grid.until("hep", both_held)
         assert {p.host_name for p in where.placements} == {"host1", "host2"}
-        assert [hashlib.sha256(p.read_bytes()).digest() for p in await copies(grid, where.disk.root)] == [
+        assert [hashlib.sha256(p.read_bytes()).digest() for p in await copies(grid, where.data.root)] == [
             hashlib.sha256(image.read_bytes()).digest()
         ] * 2
         for reply in seen:  # a copy counts when it is verified, not when it is promised
-            assert reply.disk.held == sum(p.state is PlacementState.HELD for p in reply.placements)
+            assert reply.data.held == sum(p.state is PlacementState.HELD for p in reply.placements)
         explained = await grid.client.explain("hep")
         refused = [host for host in explained.hosts if host.verdict == "refused"]
         assert [host.host_name for host in refused] == ["far"]
@@ -228,7 +228,7 @@ async def test_a_rotten_repository_is_noticed_and_adding_the_file_again_mends_it
 
         await eventually(damaged, grid.clock)
         where = await grid.client.where("hep")
-        assert where.disk.held == 0, "nothing corrupt ever counts as a copy"
+        assert where.data.held == 0, "nothing corrupt ever counts as a copy"
         await grid.client.add_disk(image, "again", Attribute(replica=0))
 
         async def mended() -> bool:
@@ -296,7 +296,7 @@ async def test_a_damaged_disk_is_mended_under_its_own_name_and_nothing_else_take
 
 async def test_an_upload_that_nobody_goes_on_with_gives_its_room_back():
     async with Grid(0) as grid:
-        repository = grid.service.disks.repository
+        repository = grid.service.rooms.contents.repository
         begun = await repository.begin("hep", MB)
         grid.clock.skip(3601.0)
         await repository.begin("other", MB)

@@ -33,9 +33,9 @@ class DefectivePlanner:
 
 async def at_rest(grid: Grid) -> bool:
     """Whether all that changed was planned."""
-    engine = grid.service.engine
-    waits = bool(engine._dirty or engine._all_dirty)
-    async with engine.facts:  # a plan that is being made holds it
+    engine = grid.service.rooms.engine
+    waits = engine.is_due()
+    async with grid.service.database.facts():  # a plan that is being made holds it
         return not waits
 
 
@@ -47,7 +47,7 @@ def planner(monkeypatch: pytest.MonkeyPatch) -> DefectivePlanner:
 
 
 async def test_a_defect_in_planning_one_datum_is_logged_and_does_not_end_the_planning_of_others(
-    grid: Grid, make_host, add_disk, planner: DefectivePlanner
+    grid: Grid, make_host, add_disk, planner: DefectivePlanner, until
 ) -> None:
     bad = await add_disk("bad")
     good = await add_disk("good")
@@ -55,6 +55,7 @@ async def test_a_defect_in_planning_one_datum_is_logged_and_does_not_end_the_pla
     with capture_logs() as logs:
         host = await make_host()  # concerns both
         order = await host.order(OrderKind.PLACE)
+        await until(lambda: at_rest(grid))
     assert order.subject == good.uid
     assert any(log["event"] == "planning failed" and log["exc_info"] for log in logs)
     assert [log["data"] for log in logs if log["event"] == "a datum can't be planned"] == [bad.uid]
@@ -83,7 +84,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
         raise OSError("the database does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SchedulerStore, "placed", broken)
+        patch.setattr(SchedulerStore, "deployments", broken)
         host = await make_host()
         assert await host.idle()
     grid.clock.skip(DEFECT_PAUSE + 1)
@@ -117,7 +118,7 @@ async def test_a_plan_is_stored_whole_or_not_at_all(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bitdew.scheduler.store._put_placement", broken)
+        patch.setattr("bitdew.scheduler.store.put_placements", broken)
         await add_disk()
         assert await host.idle()
         assert await store.open_orders(host.uid) == []

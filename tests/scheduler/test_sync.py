@@ -216,7 +216,7 @@ async def test_more_orders_than_fit_one_reply_all_come(grid: Grid, make_host, mo
     count = limits.ORDERS + 5
     orders = [OrderRecord(new_uid(), host.uid, n + 1, OrderKind.HALT, new_uid(), "") for n in range(count)]
     await SchedulerStore(grid.service.database).record(now=grid.clock.now(), orders=orders)
-    grid.service.hosts.order_waits(host.uid, count)
+    grid.service.rooms.hosts.order_waits(host.uid, count)
     first = await host.sync()
     second = await host.sync()
     assert (len(first.orders), first.generation) == (limits.ORDERS, limits.ORDERS)
@@ -280,7 +280,7 @@ async def test_a_removal_that_was_not_planned_before_the_service_ended_is_planne
     await host.take()
     await grid.stop_service()
     database = Database.in_file(grid.folder / "service" / "catalog.sqlite3")
-    await DataStore(database).remove(Uid(disk.uid))
+    await DataStore(database).end(Uid(disk.uid), grid.clock.now(), "its owner removed it")
     await database.close()
     await grid.start_service()
     assert (await host.order(OrderKind.DROP)).subject == disk.uid
@@ -416,7 +416,7 @@ async def test_a_corrupt_piece_makes_the_repository_look_at_its_own_copy(
     await host.tell(host.copy(order, P.FETCHING, corrupt=1, reason=corrupt))
 
     async def checked() -> bool:
-        return not grid.service.disks._suspected
+        return not grid.service.rooms.contents._suspected
 
     await until(checked)
     assert not (await grid.client.disk("disk")).damaged
@@ -545,7 +545,7 @@ async def test_a_restart_of_the_service_is_not_taken_for_silence_of_its_hosts(
     await two.sync()
     await one.sync()
     assert await states(grid) == {"one": P.HELD}
-    assert await grid.service.hosts.judge() == {}
+    assert await grid.service.rooms.hosts.judge() == []
 
 
 # Machines -------------------------------------------------------------------------------------------------------------

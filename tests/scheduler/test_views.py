@@ -93,7 +93,7 @@ async def test_a_held_copy_is_shown_whole_with_where_its_bytes_came_from(grid: G
     assert (shown.host_name, shown.state, shown.done, shown.size) == ("pc", P.HELD, 90_000, 90_000)
     assert (shown.seconds, shown.from_repository, shown.from_peers) == (4.5, 30_000, 60_000)
     assert shown.history == ["assigned", "fetching", "held"]
-    assert (reply.disk.held, reply.disk.intended, reply.disk.uid) == (1, 0, disk.uid)
+    assert (reply.data.held, reply.data.intended, reply.data.uid) == (1, 0, disk.uid)
 
 
 async def test_a_copy_that_is_gone_is_no_longer_shown(grid: Grid, make_host, add_disk, until) -> None:

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from bitdew.core.ids import Uid
+from bitdew.scheduler.agenda import Agenda, Standing
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+
+
+def standing(attribute: str = "a", *, priority: int = 0, age: int = 0) -> Standing:
+    return Standing(Uid(attribute), priority, NOW - timedelta(seconds=age))
+
+
+def uids(*names: str) -> list[Uid]:
+    return [Uid(name) for name in names]
+
+
+def test_what_changed_is_taken_once() -> None:
+    agenda = Agenda()
+    agenda.look_at(uids("x", "y", "x"))
+    assert agenda.busy
+    assert agenda.take(10, NOW) == ["x", "y"]
+    assert agenda.take(10, NOW) == []
+    assert not agenda.busy
+
+
+def test_a_datum_wakes_at_its_instant_and_not_before() -> None:
+    agenda = Agenda()
+    agenda.settle(Uid("x"), LATER, None)
+    assert agenda.wake_at == LATER
+    assert agenda.take(10, NOW) == []
+    assert agenda.take(10, LATER) == ["x"]
+    assert agenda.wake_at is None
+
+
+def test_a_new_instant_replaces_the_old_one() -> None:
+    agenda = Agenda()
+    agenda.settle(Uid("x"), NOW, None)
+    agenda.settle(Uid("x"), LATER, None)
+    assert agenda.wake_at == LATER
+    assert agenda.take(10, NOW) == []
+    agenda.settle(Uid("x"), None, None)
+    assert agenda.take(10, LATER) == []
+
+
+def test_instants_that_were_replaced_do_not_pile_up() -> None:
+    agenda = Agenda()
+    for second in range(10_000):
+        agenda.settle(Uid("x"), NOW + timedelta(seconds=second), None)
+    assert len(agenda._instants) <= 1_100
+
+
+def test_an_offer_brings_the_open_data_of_that_attribute_oldest_first_and_by_priority() -> None:
+    agenda = Agenda()
+    agenda.settle(Uid("young"), None, standing("a", age=1))
+    agenda.settle(Uid("old"), None, standing("a", age=9))
+    agenda.settle(Uid("urgent"), None, standing("b", priority=5))
+    agenda.settle(Uid("other"), None, standing("c"))
+    agenda.offer(uids("a", "b", "unknown"))
+    assert agenda.take(10, NOW) == ["urgent", "old", "young"]
+    assert not agenda.busy
+    assert list(agenda.open_data()) == ["urgent", "old", "young", "other"]
+
+
+def test_a_datum_that_needs_nothing_any_more_is_not_offered() -> None:
+    agenda = Agenda()
+    agenda.settle(Uid("x"), None, standing("a"))
+    agenda.settle(Uid("x"), None, None)
+    agenda.offer(uids("a"))
+    assert agenda.take(10, NOW) == []
+    assert len(agenda) == 0
+    assert not agenda.open_attributes
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_leaves_room_for_what_changes() -> None:
+    agenda = Agenda()
+    waiting = [Uid(f"w{number:02}") for number in range(20)]
+    for number, uid in enumerate(waiting):
+        agenda.settle(uid, None, standing("a", age=100 - number))
+    agenda.offer(uids("a"))
+    swept = []
+    for number in range(20):
+        agenda.look_at([Uid(f"c{number}{copy}") for copy in range(10)])
+        taken = agenda.take(8, NOW)
+        assert len(taken) == 8
+        swept += [uid for uid in taken if uid.startswith("w")]
+        assert sum(uid.startswith("c") for uid in taken) >= 6
+        if len(swept) >= 20:
+            break
+    assert swept == waiting
+
+
+def test_an_offer_during_a_sweep_goes_through_the_data_once_more() -> None:
+    agenda = Agenda()
+    for number in range(6):
+        agenda.settle(Uid(f"w{number}"), None, standing("a", age=100 - number))
+    agenda.offer(uids("a"))
+    first = agenda.take(4, NOW)
+    agenda.offer(uids("a"))
+    rest = agenda.take(100, NOW)
+    again = agenda.take(100, NOW)
+    assert first + rest == [f"w{number}" for number in range(6)]
+    assert again == [f"w{number}" for number in range(6)]
+    assert not agenda.busy
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    agenda = Agenda()
+    agenda.look_at(uids("x"))
+    agenda.settle(Uid("x"), LATER, standing())
+    agenda.forget(Uid("x"))
+    agenda.offer(uids("a"))
+    assert agenda.take(10, LATER) == []
+    assert not agenda.watches(Uid("x"))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 3), st.integers(0, 2)),
+            st.tuples(st.just("look"), st.integers(0, 9), st.just(0), st.just(0)),
+            st.tuples(st.just("offer"), st.just(0), st.integers(0, 3), st.just(0)),
+            st.tuples(st.just("take"), st.integers(1, 5), st.just(0), st.just(0)),
+        ),
+        max_size=60,
+    )
+)
+def test_nothing_that_was_offered_or_changed_is_ever_left_out(steps: list[tuple[str, int, int, int]]) -> None:
+    agenda, changed, offered = Agenda(), set[str](), set[str]()
+    attribute_of: dict[str, str] = {}
+    for kind, number, attribute, priority in steps:
+        uid = Uid(f"d{number}")
+        match kind:
+            case "settle" if attribute:
+                if attribute_of.get(uid) != f"a{attribute}":
+                    offered.discard(uid)
+                agenda.settle(uid, None, standing(f"a{attribute}", priority=priority))
+                attribute_of[uid] = f"a{attribute}"
+            case "settle":
+                agenda.settle(uid, None, None)
+                attribute_of.pop(uid, None)
+                offered.discard(uid)
+            case "look":
+                agenda.look_at([uid])
+                changed.add(uid)
+            case "offer":
+                agenda.offer([Uid(f"a{attribute}")])
+                offered |= {u for u, a in attribute_of.items() if a == f"a{attribute}"}
+            case _:
+                taken = set(agenda.take(number, NOW))
+                changed, offered = changed - taken, offered - taken
+    for _ in range(200):
+        taken = set(agenda.take(3, NOW))
+        changed, offered = changed - taken, offered - taken
+    assert not changed
+    assert not offered
+    assert not agenda.busy
