@@ -14,12 +14,13 @@ from bitdew.core.states import PlacementState
 from .fetching import Copy
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from bitdew.wire.models import PlaceOrder
 
     from .entries import HeldCopy
-    from .fetching import Surroundings
+    from .surroundings import Surroundings
 
 
 class Copies:
@@ -50,10 +51,11 @@ class Copies:
             copy.carry_on(tasks, self._held.pop(order.root, None), first=uid)
             return copy
 
-    async def release(self, uid: str, root: str) -> None:
-        """The datum `uid` needs `root` no more; if nothing else does, its files are removed.
+    async def release(self, uid: str, root: str, removing: Callable[[int], Awaitable[None]]) -> bool:
+        """The datum `uid` needs `root` no more; if nothing else does, its files are removed. Whether that was so.
 
-        As long as a machine uses them they stay, and this waits.
+        As long as a machine uses them they stay, and this waits. `removing` is told how many bytes they take on the
+        disk right before they go.
 
         Raises:
             HostError: `storage.failed`, `swarm.failed`.
@@ -66,12 +68,12 @@ class Copies:
                     if copy is not None:
                         copy.wanted.discard(uid)
                     if not others:
-                        await self._remove(root, copy)
-                    return
+                        await self._remove(root, copy, removing)
+                    return not others
                 moved = self._moved
             await moved.wait()
 
-    async def _remove(self, root: str, copy: Copy | None) -> None:
+    async def _remove(self, root: str, copy: Copy | None, removing: Callable[[int], Awaitable[None]]) -> None:
         self._removing.add(root)
         try:
             if copy is not None:
@@ -79,6 +81,7 @@ class Copies:
                 del self._copies[root]
             self._held.pop(root, None)
             await self._around.journal.forget_copy(root)
+            await removing(await asyncio.to_thread(self._around.storage.taken, root))
             await asyncio.to_thread(self._around.storage.remove, root)
         finally:
             self._removing.discard(root)

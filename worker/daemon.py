@@ -28,9 +28,9 @@ from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits, is_wildcard
 from bitdew.trust.tls import client_context
 
+from .bandwidth import Bandwidth
 from .copies import Copies
 from .events import Announcer, EventKind
-from .fetching import Surroundings
 from .hypervisors import drivers
 from .journal import Journal
 from .link import ServiceLink
@@ -41,6 +41,7 @@ from .placements import Placements
 from .renewal import Renewal, swarm_credentials
 from .sharings import Sharings
 from .storage import Storage
+from .surroundings import Surroundings
 from .sync import Sync
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class Worker:
         limits = SwarmLimits(upload=settings.upload, download=settings.download)
         self.swarm = await Swarm.start(settings.endpoint, swarm_credentials(identity), limits)
         ending.push_async_callback(self.swarm.close)
-        around = Surroundings(self.swarm, storage, journal, link, self._clock)
+        bandwidth = Bandwidth(limits, self.swarm, self._clock)
+        around = Surroundings(self.swarm, storage, journal, link, bandwidth, self._clock)
         copies = Copies(around, self._recalled.copies)
         ending.push_async_callback(copies.checkpoint)
         outbox = Outbox()

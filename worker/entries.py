@@ -32,6 +32,8 @@ class PlacementEntry:
         from_repository: Bytes that came from the service's repository.
         from_peers: Bytes that came from everybody else.
         corrupt: Pieces that arrived wrong.
+        freed: Bytes that its files took on the disk right before they were removed; 0 as long as they are there, and
+            where another datum needs them.
         reason: Why it is as it is, if something went wrong.
     """
 
@@ -45,6 +47,7 @@ class PlacementEntry:
     from_repository: int = 0
     from_peers: int = 0
     corrupt: int = 0
+    freed: int = 0
     reason: ErrorView | None = None
 
 

@@ -7,76 +7,36 @@ more peers and when to give up stands in `patience`.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from bitdew.clock import wait_at_most
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
-from bitdew.core.ids import ContentRoot
 from bitdew.core.states import PlacementState
-from bitdew.swarm.metainfo import Metainfo, read_metainfo
-from bitdew.wire.models import AnnounceReply, AnnounceRequest, ErrorView, MetainfoReply
+from bitdew.wire.models import AnnounceReply, AnnounceRequest, ErrorView
 
-from .link import patiently
+from .download import Download
+from .figures import Figures, figures_of
+from .metainfo import metainfo_of
 from .patience import ASK_SECONDS, CHECKPOINT_SECONDS, PATIENCE_SECONDS, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bitdew.core.clock import Clock
-    from bitdew.swarm.session import Swarm
+    from bitdew.swarm.metainfo import Metainfo
     from bitdew.swarm.transfer import Transfer
     from bitdew.wire.models import PlaceOrder
 
     from .entries import HeldCopy
-    from .journal import Journal
-    from .link import ServiceLink
-    from .storage import Storage
+    from .surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
 _S = PlacementState
-
-
-class Keeper(Protocol):
-    """Who is told of a copy."""
-
-    async def copy_changed(self, copy: Copy, *, moved: bool) -> None:
-        """Keep what is known of the copy now; `moved` if its state or reason changed, not only figures."""
-
-    def copy_progressed(self, copy: Copy) -> None:
-        """Bytes arrived."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What every copy needs. `keeper` is set before the first copy is wanted."""
-
-    swarm: Swarm
-    storage: Storage
-    journal: Journal
-    link: ServiceLink
-    clock: Clock
-    keeper: Keeper = field(init=False)
-
-
-@dataclass(slots=True)
-class Figures:
-    """Where bytes came from, and how many pieces were wrong."""
-
-    from_repository: int = 0
-    from_peers: int = 0
-    corrupt: int = 0
-
-    def __add__(self, other: Figures) -> Figures:
-        return Figures(
-            self.from_repository + other.from_repository,
-            self.from_peers + other.from_peers,
-            self.corrupt + other.corrupt,
-        )
+LOOK_SECONDS: Final = 0.25
+"""How often the figures of a download are looked at."""
 
 
 class Copy:
@@ -89,6 +49,7 @@ class Copy:
         wanted: The data that want it.
         peers: Where it can be had, the repository not among them.
         repository: Where the service's own seeder listens.
+        protocol: How the latest order wants it fetched: "http", or anything else for by swarm.
         state: assigned, fetching, verifying, held or failed.
         reason: What went wrong, if something did.
         done: Bytes in verified pieces.
@@ -101,18 +62,21 @@ class Copy:
         self.wanted: set[str] = set()
         self.peers: set[Endpoint] = set()
         self.repository = Endpoint.parse(order.repository)
+        self.protocol: str = order.protocol
         self.state = _S.ASSIGNED
         self.reason: ErrorView | None = None
         self.done = 0
         self._around = around
         self._earlier = Figures()
         self._transfer: Transfer | None = None
+        self._download: Download | None = None
         self._task: asyncio.Task[None] | None = None
         self._dealt_with: BitDewError | None = None
         self._claimed: bytes | None = None
 
     def learn(self, order: PlaceOrder) -> None:
-        """Take the peers of `order`."""
+        """Take the peers of `order`; how it wants the bytes fetched counts from the next attempt on."""
+        self.protocol = order.protocol
         self.repository = Endpoint.parse(order.repository)
         self.meet(Endpoint.parse(text) for text in order.peers)
 
@@ -139,7 +103,7 @@ class Copy:
             self._task = tasks.create_task(self._run(held), name=f"copy {self.root[:8]}")
 
     async def end(self) -> None:
-        """Leave the swarm. The files stay."""
+        """End the fetching, and leave the swarm. The files stay."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -147,11 +111,12 @@ class Copy:
 
     async def checkpoint(self) -> None:
         """Make the pieces that are there durable; a failure is not raised."""
-        if self._transfer is None or self.state is _S.HELD:
+        source = self._download or self._transfer
+        if source is None or self.state is _S.HELD:
             return
         try:
-            field_ = await self._transfer.checkpoint()
-            await asyncio.to_thread(self._around.storage.write_have, self.root, field_)
+            have = await source.checkpoint()
+            await asyncio.to_thread(self._around.storage.write_have, self.root, have)
             await self._around.keeper.copy_changed(self, moved=False)
         except BitDewError as fault:
             log.info("pieces could not be made durable", root=self.root, key=fault.key, why=str(fault))
@@ -166,7 +131,7 @@ class Copy:
                 fault = await self._until_doubted()
                 await self._around.journal.forget_copy(self.root)
                 await self._move(_S.FETCHING, fault)
-                await self._fetch()
+                await self._mend()
         except BitDewError as fault:
             await self._fail(fault)
         except Exception as fault:
@@ -180,8 +145,7 @@ class Copy:
             await self._around.journal.forget_copy(self.root)
             return False
         await asyncio.to_thread(self._around.storage.settle, self.root, self.size)
-        metainfo = await self._metainfo()
-        await self._join(metainfo, None, complete=True)
+        await self._join(await self._metainfo(), None, complete=True)
         self.done = self.size
         await self._move(_S.HELD)
         return True
@@ -192,31 +156,24 @@ class Copy:
         await asyncio.to_thread(storage.admit, self.root, self.size)
         metainfo = await self._metainfo()
         have = await asyncio.to_thread(storage.read_have, self.root) if trusted else None
-        self._claimed = have
         await self._move(_S.FETCHING)
+        if self.protocol == "http":
+            await self._fetch_by_http(metainfo, have)
+            return
+        self._claimed = have
         await self._join(metainfo, have, complete=False)
         await self._fetch()
 
-    async def _metainfo(self) -> Metainfo:
-        """The .torrent: from the disk, or else from the service, however long it is away."""
-        storage, expected = self._around.storage, ContentRoot(self.root)
-        encoded = await asyncio.to_thread(storage.read_metainfo, self.root)
-        if encoded is not None:
-            try:
-                return self._checked(read_metainfo(encoded, expected=expected))
-            except BitDewError as fault:
-                log.warning("a stored .torrent is damaged", root=self.root, why=str(fault))
-        path = f"/v1/metainfo/{self.root}"
-        reply = await patiently(lambda: self._around.link.call("GET", path, MetainfoReply))
-        metainfo = self._checked(read_metainfo(reply.metainfo, expected=expected))
-        await asyncio.to_thread(storage.write_metainfo, self.root, metainfo.encoded)
-        return metainfo
+    async def _mend(self) -> None:
+        """Fetch again what the disk lost, in the way in which it is fetched."""
+        if self.protocol == "http":
+            await self._leave()
+            await self._obtain(trusted=False)
+        else:
+            await self._fetch()
 
-    def _checked(self, metainfo: Metainfo) -> Metainfo:
-        if metainfo.content.size != self.size:
-            why = f"the order says {self.size} bytes, the metainfo {metainfo.content.size}"
-            raise error("input.invalid", f"The order for {self.root[:16]}… contradicts its metainfo", why=why)
-        return metainfo
+    async def _metainfo(self) -> Metainfo:
+        return await metainfo_of(self.root, self.size, self._around.storage, self._around.link)
 
     async def _join(self, metainfo: Metainfo, have: bytes | None, *, complete: bool) -> None:
         self._transfer = await self._around.swarm.add(
@@ -228,10 +185,37 @@ class Copy:
         )
 
     async def _leave(self) -> None:
+        self._earlier += self._current()
+        self._download = None
         if self._transfer is not None:
             transfer, self._transfer = self._transfer, None
-            self._earlier += self._figures_of(transfer)
             await self._around.swarm.remove(transfer)
+
+    async def _fetch_by_http(self, metainfo: Metainfo, have: bytes | None) -> None:
+        """Return when the copy is held and the journal knows it; `have` names the pieces that are there."""
+        clock, watch = self._around.clock, Patience(self._around.clock)
+        self._download = download = Download(metainfo.content, self._around)
+        work = asyncio.ensure_future(download.run(have))
+        told: BitDewError | None = None
+        try:
+            while not work.done():
+                await wait_at_most(clock, LOOK_SECONDS, asyncio.wait({work}))
+                if self.done != download.done:
+                    self.done = download.done
+                    self._around.keeper.copy_progressed(self)
+                if (told is None) != (download.fault is None):
+                    told = download.fault
+                    await self._move(_S.FETCHING, told)
+                if watch.checkpoint_is_due(self.done):
+                    await self.checkpoint()
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        await self._leave()
+        await self._move(_S.VERIFYING)
+        await self._join(metainfo, None, complete=True)
+        await self._keep()
 
     async def _fetch(self) -> None:
         """Return when the copy is held and the journal knows it."""
@@ -249,6 +233,10 @@ class Copy:
                 await self._around.clock.sleep(ASK_SECONDS)
                 await self._ask_for_peers()
                 await self._rejoin()
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """The file is whole, durable and offered: it is held from now on."""
         storage, journal = self._around.storage, self._around.journal
         found = await asyncio.to_thread(storage.look, self.root)
         if found is None:
@@ -256,7 +244,6 @@ class Copy:
         await asyncio.to_thread(storage.settle, self.root, self.size)
         await journal.save_copy(self.root, found)
         await asyncio.to_thread(storage.forget_have, self.root)
-        self._take_progress()
         self.done = self.size
         await self._move(_S.HELD)
 
@@ -374,16 +361,9 @@ class Copy:
             self.done = self._transfer.progress.done
 
     def _current(self) -> Figures:
-        return self._figures_of(self._transfer) if self._transfer is not None else Figures()
-
-    def _figures_of(self, transfer: Transfer) -> Figures:
-        """A peer whose port is not known is taken for the repository only where no other known one has its address."""
-        figures = Figures(corrupt=transfer.progress.corrupt)
-        others = {peer.host for peer in self.peers}
-        for source, size in transfer.progress.received_from.items():
-            alone = source.port == 0 and source.host == self.repository.host and source.host not in others
-            if alone or source == self.repository:
-                figures.from_repository += size
-            else:
-                figures.from_peers += size
-        return figures
+        """The figures of what is under way."""
+        if self._download is not None:
+            return Figures(from_repository=self._download.received, corrupt=self._download.corrupt)
+        if self._transfer is not None:
+            return figures_of(self._transfer.progress, self.repository, self.peers)
+        return Figures()

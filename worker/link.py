@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -98,10 +99,22 @@ class ServiceLink:
         seconds: float | None = REPLY_SECONDS,
     ) -> R:
         """As `Transport.call`."""
+        async with self._in_use() as used:
+            return await used.call(method, path, reply, body=body, seconds=seconds)
+
+    async def download(self, path: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """As `Transport.download`."""
+        async with self._in_use() as used, aclosing(used.download(path, start, end)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncIterator[Transport]:
+        """The transport in force, which stays open for this one call."""
         used = self._transport
         self._calls[used] = self._calls.get(used, 0) + 1
         try:
-            return await used.call(method, path, reply, body=body, seconds=seconds)
+            yield used
         finally:
             self._calls[used] -= 1
             if not self._calls[used]:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from .copies import Copies
     from .events import Announcer
-    from .fetching import Copy, Surroundings
+    from .fetching import Copy
     from .outbox import Outbox
+    from .surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -78,11 +79,12 @@ class Placements:
                 await self.apply(order)
 
     async def _resume(self, entry: PlacementEntry, tasks: asyncio.TaskGroup) -> None:
+        if entry.state is _S.GONE:
+            return
+        await asyncio.to_thread(self._storage.notice, entry.order.root)
         if entry.state is _S.DROPPING:
             self._begin_drop(entry)
-        elif entry.state is _S.FAILED:
-            await asyncio.to_thread(self._storage.give_up, entry.order.root)
-        elif entry.state is not _S.GONE:
+        elif entry.state is not _S.FAILED:
             if entry.state is _S.HELD and not await self._copies.looks_whole(entry.order.root):
                 entry.state = _S.FETCHING  # before the service is told that it is held
             await self._copies.want(entry.uid, entry.order, tasks)
@@ -149,8 +151,14 @@ class Placements:
             self._tasks.create_task(self._drop(entry), name=f"drop {entry.uid[:8]}")
 
     async def _drop(self, entry: PlacementEntry) -> None:
+        async def removing(taken: int) -> None:
+            # Kept before the files go: a worker that is killed between the two finds nothing left to measure.
+            entry.freed = max(entry.freed, taken)
+            await self._journal.save_placement(entry)
+
         try:
-            await self._copies.release(entry.uid, entry.order.root)
+            if not await self._copies.release(entry.uid, entry.order.root, removing):
+                entry.freed = 0
             entry.state, entry.reason, entry.done = _S.GONE, None, 0
         except BitDewError as fault:
             entry.state, entry.reason = _S.FAILED, ErrorView.of(fault)
@@ -228,6 +236,7 @@ class Placements:
             seconds=entry.seconds,
             from_repository=entry.from_repository,
             from_peers=entry.from_peers,
+            freed=entry.freed,
         )
 
     # What the service is told
@@ -257,6 +266,7 @@ class Placements:
             from_repository=entry.from_repository,
             from_peers=entry.from_peers,
             corrupt=entry.corrupt,
+            freed=entry.freed if entry.state is _S.GONE else 0,
             reason=reason,
         )
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from bitdew.core.content import root_of_piece
 from bitdew.core.errors import error
@@ -114,6 +114,15 @@ class Storage:
             self._sizes[root] = self._allocated(root)
             self._incoming.discard(root)
 
+    def notice(self, root: str) -> None:
+        """What there is of `root` from an earlier start counts by what it takes, unless it is counted already.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        with self._lock, _told(self.folder, "Measuring"):
+            self._sizes.setdefault(root, self._allocated(root))
+
     def figures(self) -> tuple[int, int]:
         """Bytes that copies take, those on their way at their full size; and bytes that the file system could take.
 
@@ -166,14 +175,32 @@ class Storage:
         Raises:
             HostError: `storage.failed`.
         """
-        length = content.piece_length
         with _told(self.path(root), "Reading"), self.path(root).open("rb") as file:
-            for number in (n for n in range(content.pieces) if field[n // 8] & (0x80 >> n % 8)):
-                file.seek(number * length)
-                piece = file.read(min(length, content.size - number * length))
-                expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
-                if not piece or root_of_piece(piece, content) != expected:
-                    return False
+            named = (n for n in range(content.pieces) if field[n // 8] & (0x80 >> n % 8))
+            return all(_holds(file, content, number) for number in named)
+
+    def has_piece(self, content: Content, number: int) -> bool:
+        """Whether piece `number` of `content` is in its file as it should be.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        with _told(self.path(content.root), "Reading"), self.path(content.root).open("rb") as file:
+            return _holds(file, content, number)
+
+    def put_piece(self, content: Content, number: int, raw: bytes) -> bool:
+        """Write `raw` into the file as piece `number` of `content`, if it is that; otherwise nothing, and False.
+
+        It is durable only after a sync.
+
+        Raises:
+            HostError: `storage.full`; `storage.failed`, also if the file is gone.
+        """
+        if not _is_piece(raw, content, number):
+            return False
+        with _told(self.path(content.root), "Writing"), self.path(content.root).open("r+b") as file:
+            file.seek(number * content.piece_length)
+            file.write(raw)
         return True
 
     def forget_have(self, root: str) -> None:
@@ -185,6 +212,15 @@ class Storage:
         with _told(self.path(root), "Removing"):
             self.folder.joinpath(f"{root}.have").unlink(missing_ok=True)
 
+    def taken(self, root: str) -> int:
+        """Bytes that the files of `root` take on the disk: those that removing them frees.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        with _told(self.path(root), "Measuring"):
+            return sum(_blocks(self.folder / name) for name in _names(root))
+
     def remove(self, root: str) -> None:
         """Remove the files of `root`, the bytes first, and free its room.
 
@@ -192,7 +228,7 @@ class Storage:
             HostError: `storage.failed`.
         """
         with self._lock, _told(self.path(root), "Removing"):
-            for name in (root, f"{root}.have", f"{root}.torrent"):
+            for name in _names(root):
                 self.folder.joinpath(name).unlink(missing_ok=True)
             _sync_folder(self.folder)
             self._sizes.pop(root, None)
@@ -200,10 +236,7 @@ class Storage:
 
     def _allocated(self, root: str) -> int:
         """Bytes that the file takes on the disk: it may have holes."""
-        try:
-            return self.path(root).stat().st_blocks * 512
-        except FileNotFoundError:
-            return 0
+        return _blocks(self.path(root))
 
     def _read(self, name: str) -> bytes | None:
         with _told(self.folder / name, "Reading"):
@@ -225,6 +258,31 @@ class Storage:
                 Path(temporary).unlink(missing_ok=True)
                 raise
             _sync_folder(self.folder)
+
+
+def _names(root: str) -> tuple[str, str, str]:
+    """The files of `root`: the bytes, the list of durable pieces, the .torrent."""
+    return root, f"{root}.have", f"{root}.torrent"
+
+
+def _blocks(path: Path) -> int:
+    """Bytes that a file takes on the disk (POSIX counts in blocks of 512); 0 if there is none."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _holds(file: BinaryIO, content: Content, number: int) -> bool:
+    """Whether piece `number` of `content` is in `file`."""
+    file.seek(number * content.piece_length)
+    return _is_piece(file.read(min(content.piece_length, content.size - file.tell())), content, number)
+
+
+def _is_piece(raw: bytes, content: Content, number: int) -> bool:
+    """Whether `raw` is piece `number` of `content`, by its hash tree."""
+    expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
+    return bool(raw) and root_of_piece(raw, content) == expected
 
 
 @contextmanager

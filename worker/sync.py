@@ -164,13 +164,13 @@ class Sync:
                 outbox.mark_placement(uid, urgent=True)
             for uid in self._machines.machines:
                 outbox.mark_machine(uid, urgent=True)
-        host = await self._host()
         subjects = set(outbox.placements.latest) | (set(self._placements.entries) if full else set())
         told = _numbers(outbox.placements.latest, sorted(subjects)[: limits.PLACEMENTS])
         placements = [r for r in map(self._placements.report, told) if r is not None]
         subjects = set(outbox.machines.latest) | (set(self._machines.machines) if full else set())
         told_machines = _numbers(outbox.machines.latest, sorted(subjects)[: limits.MACHINES])
         machines = await self._machine_reports(told_machines)
+        host = await self._host()  # last: what a drop in this report freed is no more used in it
         request = self._request(0).model_copy(
             update={
                 "full": full,

@@ -7,9 +7,12 @@ nothing: a test writes the orders and looks at what the host says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -58,10 +61,24 @@ from bitdew.wire.models import (
     SyncReply,
     SyncRequest,
 )
-from bitdew.wire.server import Call, Routes, new_application
+from bitdew.wire.server import Call, FileReply, Routes, new_application
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 HOST_ID = "7" * 32
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from bitdew.worker.daemon import Worker
+from bitdew.worker.enrol import identity_folder
+from bitdew.worker.settings import WorkerSettings
+
+async def main(home):
+    settings, identity = WorkerSettings.load(home), identity_folder(home).load()
+    async with Worker(settings, identity, hypervisors=[]) as worker:
+        await worker.run()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,7 @@ class ScriptedService:
         self.history: list[tuple[str, str]] = []
         self.peers: list[Endpoint] = []
         self.announces = 0
+        self.ranges: list[tuple[str, str]] = []
         self.lose_replies = 0
         self.ask_full = False
         self.revoked = False
@@ -134,6 +152,7 @@ class ScriptedService:
         routes.add("POST", "/v1/sync", self._sync, body=SyncRequest, roles=worker)
         routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
         routes.add("GET", "/v1/metainfo/{root}", self._metainfo, roles=worker)
+        routes.add("GET", "/v1/content/{root}", self._content, roles=worker)
         routes.add("POST", "/v1/identity/renew", self._renew, body=RenewRequest, roles=worker)
         routes.add("GET", "/v1/service", self._about, roles=worker)
         routes.add("GET", "/v1/ca", self._ca, roles=None)
@@ -194,13 +213,16 @@ class ScriptedService:
         self._stir()
         return made
 
-    def place(self, data: Published, peers: list[Endpoint] = [], generation: int | None = None) -> Order:  # noqa: B006
+    def place(
+        self, data: Published, peers: Sequence[Endpoint] = (), generation: int | None = None, protocol: Any = "auto"
+    ) -> Order:
         wish = PlaceOrder(
             name=data.name,
             root=data.root,
             size=data.size,
             info_hash=data.metainfo.info_hash,
             repository=str(self.repository.endpoint),
+            protocol=protocol,
             peers=[str(peer) for peer in peers],
         )
         return self.order("place", data.uid, place=wish, generation=generation)
@@ -307,6 +329,14 @@ class ScriptedService:
 
     async def _metainfo(self, call: Call[Any]) -> MetainfoReply:
         return MetainfoReply(metainfo=self.metainfos[call.path["root"]].encoded)
+
+    async def _content(self, call: Call[Any]) -> FileReply:
+        """The file, whatever is in it by now; each request's range is kept."""
+        self.ranges.append((call.path["root"], call.request.headers.get("Range", "")))
+        path = self.folder / call.path["root"]
+        if not await asyncio.to_thread(path.exists):
+            raise error("data.not-found", "The repository has no such content", why="the test says so")
+        return FileReply(path)
 
     async def _about(self, call: Call[Any]) -> ServiceReply:
         return ServiceReply(
@@ -422,6 +452,23 @@ def start_worker(service: ScriptedService, home: Path, mock_host: MockHost) -> S
                     await asyncio.gather(started.task, return_exceptions=True)
         finally:
             await driver.close()
+
+    return start
+
+
+@pytest.fixture
+def start_process() -> Callable[[Path], Any]:
+    """Starts a worker without hypervisors in a process of its own; leaving the context kills it."""
+
+    @asynccontextmanager
+    async def start(home: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+        started = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, str(home), stdout=-3, stderr=-3)
+        try:
+            yield started
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                started.send_signal(signal.SIGKILL)
+            await started.wait()
 
     return start
 

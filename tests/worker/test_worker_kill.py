@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import sys
-from contextlib import asynccontextmanager
 
 from bitdew.worker.settings import WorkerSettings
 
 from bitdew.swarm.settings import SwarmLimits
 
 MIB = 2**20
-PROGRAM = """
-import asyncio, sys
-from pathlib import Path
-from bitdew.worker.daemon import Worker
-from bitdew.worker.enrol import identity_folder
-from bitdew.worker.settings import WorkerSettings
-
-async def main(home):
-    settings, identity = WorkerSettings.load(home), identity_folder(home).load()
-    async with Worker(settings, identity, hypervisors=[]) as worker:
-        await worker.run()
-
-asyncio.run(main(Path(sys.argv[1])))
-"""
 
 
-@asynccontextmanager
-async def process(home):
-    """A worker in a process of its own; killed at the end."""
-    started = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, str(home), stdout=-3, stderr=-3)
-    try:
-        yield started
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            started.send_signal(signal.SIGKILL)
-        await started.wait()
-
-
-async def test_a_killed_worker_goes_on_where_it_was(service, home, disk_bytes):
+async def test_a_killed_worker_goes_on_where_it_was(service, home, disk_bytes, start_process):
     await asyncio.to_thread(service.identity, home)
     await asyncio.to_thread(WorkerSettings(home=home, name="pc-7", listen="127.0.0.1:0").save)
     service.repository.set_limits(SwarmLimits(upload=4 * MIB))
@@ -51,16 +21,16 @@ async def test_a_killed_worker_goes_on_where_it_was(service, home, disk_bytes):
     def kept():
         return sum(byte.bit_count() for byte in have.read_bytes()) * 65536 if have.exists() else 0
 
-    async with process(home):
+    async with start_process(home):
         service.place(data)
         await service.until(lambda: kept() > 2 * MIB, seconds=30)
     before = kept()
     service.orders.clear()  # it is not told again
     service.repository.set_limits(SwarmLimits())
-    async with process(home):
+    async with start_process(home):
         await service.until_state(data.uid, "held", seconds=30)
         assert service.placements[data.uid].from_repository <= 2 * data.size - before
-    async with process(home):  # killed while it held: it is held at once, without the repository
+    async with start_process(home):  # killed while it held: it is held at once, without the repository
         service.placements.clear()
         await service.repository.close()
         await service.until_state(data.uid, "held", seconds=30)

@@ -9,6 +9,7 @@ import pytest
 from bitdew.worker import storage as rooms
 from bitdew.worker.storage import Storage
 
+from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -73,6 +74,53 @@ def test_removing_frees_the_room_and_touches_nothing_else(storage):
     storage.remove(A)
     assert [path.name for path in storage.folder.iterdir()] == [B]
     assert storage.figures()[0] == 0
+
+
+def test_what_removing_frees_is_what_all_the_files_take_on_the_disk(storage):
+    assert storage.taken(A) == 0
+    with storage.path(A).open("wb") as file:
+        file.truncate(8 * MIB)  # a hole takes nothing
+    assert storage.taken(A) < MIB
+    storage.path(A).write_bytes(os.urandom(MIB))
+    alone = storage.taken(A)
+    assert alone >= MIB
+    storage.write_metainfo(A, os.urandom(65536))
+    assert storage.taken(A) >= alone + 65536
+
+
+def test_what_lies_there_from_before_counts_unless_more_was_promised(storage):
+    for root in (A, B):
+        storage.path(root).write_bytes(os.urandom(MIB))
+    storage.admit(B, 4 * MIB)
+    for root in (A, B, C):
+        storage.notice(root)
+    assert storage.figures()[0] == pytest.approx(5 * MIB, abs=65536)
+
+
+@pytest.mark.parametrize("size", [100, 65536, 3 * 65536 + 1])
+def test_only_the_right_bytes_become_a_piece(storage, size):
+    raw = os.urandom(size)
+    hasher = ContentHasher(size)
+    hasher.update(raw)
+    content = hasher.finish()
+    storage.path(content.root).touch()
+    pieces = [raw[at : at + content.piece_length] for at in range(0, size, content.piece_length)]
+    for number, piece in reversed(list(enumerate(pieces))):
+        wrong = bytes([piece[0] ^ 1]) + piece[1:]
+        assert not storage.put_piece(content, number, wrong)
+        assert not storage.put_piece(content, number, piece[:-1])
+        assert not storage.put_piece(content, number, piece + b"x")
+        assert not storage.has_piece(content, number)
+        assert storage.put_piece(content, number, piece)
+        assert storage.has_piece(content, number)
+    assert storage.path(content.root).read_bytes() == raw
+
+
+def test_a_piece_of_a_file_that_is_gone_is_not_written(storage):
+    hasher = ContentHasher(5)
+    hasher.update(b"bytes")
+    fails("storage.failed", storage.put_piece, hasher.finish(), 0, b"bytes")
+    assert list(storage.folder.iterdir()) == []
 
 
 def test_a_bitfield_is_replaced_whole(storage):
