@@ -6,7 +6,6 @@ of a command, an error, a route or a state is said in the code, once.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import inspect
 import re
@@ -21,6 +20,7 @@ from pydantic import BaseModel
 
 from bitdew.core import states
 from bitdew.core.attribute import Attribute
+from bitdew.core.attribute_keys import KEYS
 from bitdew.core.errors import ERRORS
 
 FOLDER: Final = Path(__file__).parent / "reference"
@@ -122,7 +122,7 @@ def option_row(one: Any) -> tuple[object, ...]:
     value = "" if one.is_flag else f" {value_of(one.type_descriptor.annotation)}"
     spelled = ", ".join(f"`{flag}{value}`" for flag in [*one.opts, *one.secondary_opts])
     default = getattr(one.default, "value", one.default)
-    shown = "required" if one.required else "" if default in {None, False, ""} or callable(default) else f"`{default}`"
+    shown = "required" if one.required else "" if not default or callable(default) else f"`{default}`"
     return (spelled, shown, (one.help or "") + (f" (environment: `{one.envvar}`)" if one.envvar else ""))
 
 
@@ -136,7 +136,7 @@ def value_of(annotation: Any) -> str:
 
 def api_page() -> Iterator[str]:
     """The service's routes and the models that cross them."""
-    from bitdew.composition import all_routes
+    from bitdew.rooms import all_routes
 
     yield from ["# HTTP API", ""]
     yield "TLS with a client certificate everywhere but where callers are `anyone`. Bodies and replies are JSON; a"
@@ -150,9 +150,10 @@ def api_page() -> Iterator[str]:
         roles = "anyone" if route.roles is None else ", ".join(sorted(route.roles))
         path = re.sub(r":(?:[^{}]|\{\d+\})+\}", "}", route.path)  # without the pattern of a parameter
         body = "raw bytes" if route.streams else f"`{route.body.__name__}`" if route.body.model_fields else ""
-        answer = f"`{reply.__name__}`" if reply.model_fields else ""
+        bytes_of_file = not issubclass(reply, BaseModel)
+        answer = "raw bytes" if bytes_of_file else f"`{reply.__name__}`" if reply.model_fields else ""
         rows.append((f"`{route.method} {path}`", roles, body, answer))
-        for model in ([] if route.streams else [route.body]) + [reply]:
+        for model in ([] if route.streams else [route.body]) + ([] if bytes_of_file else [reply]):
             collect(model, models)
     yield from table("route", "callers", "body", "reply", rows=rows)
     from bitdew.wire.models import ErrorReply
@@ -217,15 +218,20 @@ def kind_of(schema: dict[str, Any]) -> str:
     return kind + (f" ({', '.join(bounds)})" if bounds else "")
 
 
+def shown_default(field: str) -> str:
+    """What an attribute has in `field` when nothing is said; "" if that is nothing."""
+    value = getattr(Attribute(), field)
+    return str(value).lower() if value not in {None, ()} else ""
+
+
 def attributes_page() -> Iterator[str]:
     """The keys of an attribute, from the attribute itself."""
     yield from ["# Attribute keys", "", "What they are for stands in [Attributes](../attributes.md).", ""]
     told = inspect.cleandoc(Attribute.__doc__ or "").partition("Attributes:")[2]
     meanings = dict(line.strip().split(": ", 1) for line in told.strip().splitlines())
-    fields = zip(dataclasses.fields(Attribute), Attribute().to_dict().items(), strict=True)
     rows: list[tuple[object, ...]] = [
-        (f"`{key}`", type(value).__name__, f"`{str(value).lower()}`" if value != "" else "none", meanings[field.name])
-        for field, (key, value) in fields
+        (f"`{key}`", about.kind, f"`{told}`" if (told := shown_default(about.field)) else "none", meanings[about.field])
+        for key, about in KEYS.items()
     ]
     yield from table("key", "type", "default", "meaning", rows=rows)
 

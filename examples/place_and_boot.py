@@ -16,8 +16,8 @@ async def main(disk: Path, name: str) -> None:
     async with BitDew.connect() as grid:
         await grid.add_disk(disk, name, wishes)
         async for where in grid.watch(name):
-            print(f"{where.disk.held} of {where.disk.wanted} copies are held")
-            if where.disk.held == where.disk.wanted:
+            print(f"{where.data.held} of {where.data.wanted} copies are held")
+            if where.data.held == where.data.wanted:
                 break
         machine = (await grid.deploy(name)).machines[0]
         async for part in grid.follow_console(machine.uid):

@@ -19,11 +19,12 @@ import pytest
 
 from bitdew.client.enrolment import enrol
 from bitdew.client.grid import BitDew
-from bitdew.composition import RENEW_SECONDS, Service, ServiceSettings, all_routes
+from bitdew.composition import RENEW_SECONDS, Service, ServiceSettings
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import new_uid
 from bitdew.lock import HomeLock
+from bitdew.rooms import all_routes
 from bitdew.testing.clock import SkippingClock
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
@@ -146,8 +147,8 @@ async def test_a_liveness_that_can_not_be_stored_once_ends_nothing(
             judged.set()
             raise OSError("the disk is away for a moment")
 
-        monkeypatch.setattr(service.hosts, "judge", judge)
-        loop = asyncio.create_task(service.engine.watch_liveness(0.01))
+        monkeypatch.setattr(service.rooms.hosts, "judge", judge)
+        loop = asyncio.create_task(service.rooms.engine.watch_liveness(0.01))
         await asyncio.wait_for(judged.wait(), 5)
         judged.clear()
         await asyncio.wait_for(judged.wait(), 5)
@@ -301,7 +302,7 @@ async def test_an_operator_that_was_revoked_is_someone_else_after_a_restart(
 ) -> None:
     async with Service(settings) as service:
         first = await service.enrol_operator(tmp_path / "operator", "operator")
-        await service.registry.revoke(first.subject.subject_id)
+        await service.rooms.registry.revoke(first.subject.subject_id)
         async with operating(service, tmp_path / "operator") as client:
             assert (await client.service()).role == "operator"
             assert client.identity.subject.subject_id != first.subject.subject_id
@@ -382,7 +383,7 @@ async def test_a_kill_at_any_moment_loses_no_disk_that_was_acknowledged(tmp_path
         for name, root in acknowledged.items():
             assert (disks[name].root, disks[name].damaged) == (root, False)
             assert disks[name].info_hash in service.swarm.transfers
-            assert await service.disks.repository.is_whole(disks[name].root)  # type: ignore[arg-type]
+            assert await service.rooms.contents.repository.is_whole(disks[name].root)  # type: ignore[arg-type]
         uploads = tmp_path / "service" / "repository" / "uploads"
         assert list(uploads.iterdir()) == []
 

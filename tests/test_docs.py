@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from bitdew.core import requirement
-from bitdew.core.attribute import Attribute
+import bitdew
+from bitdew.core import attribute_options, attribute_text, attribute_toml, requirement
+from bitdew.core.attribute_keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -95,16 +96,28 @@ def test_the_makefile_tells_of_every_target_that_people_type() -> None:
     )
 
 
-def test_the_grammar_of_requirements_is_the_one_that_the_parser_names() -> None:
-    grammar = re.findall(r"^\s+(\w+\s*:= .*)$", requirement.__doc__ or "", flags=re.MULTILINE)
-    assert len(grammar) == 5
+@pytest.mark.parametrize(("module", "rules"), [(requirement, 5), (attribute_text, 4)], ids=["requires", "line"])
+def test_the_grammar_of_a_language_is_the_one_that_its_parser_names(module: ModuleType, rules: int) -> None:
+    grammar = re.findall(r"^\s+(\w+\s*:= .*)$", module.__doc__ or "", flags=re.MULTILINE)
+    assert len(grammar) == rules
     page = (ROOT / "docs/attributes.md").read_text()
     assert [line for line in grammar if line not in page] == []
 
 
 def test_every_attribute_key_is_explained() -> None:
     page = (ROOT / "docs/attributes.md").read_text()
-    assert [key for key in Attribute().to_dict() if not re.search(rf"^{key}\n: ", page, flags=re.MULTILINE)] == []
+    assert [key for key in KEYS if not re.search(rf"^{key}\n: ", page, flags=re.MULTILINE)] == []
+
+
+def test_the_four_spellings_shown_to_readers_say_the_same() -> None:
+    page = (ROOT / "docs/attributes.md").read_text().partition("## Four spellings")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"```([a-z]+)\n(.*?)```", page, flags=re.DOTALL))
+    name, wanted = attribute_text.parse_line(shown["text"])
+    scope: dict[str, Any] = {}
+    exec(shown["python"], scope)  # noqa: S102  (it is our own page)
+    assert scope["root"] == wanted
+    assert attribute_toml.parse_toml(shown["toml"]) == {name: wanted}
+    assert attribute_options.from_options(shlex.split(shown["sh"].replace("\\\n", ""))[4:]) == wanted
 
 
 def test_the_examples_of_requirements_can_be_read() -> None:
@@ -121,6 +134,4 @@ def test_no_page_fetches_anything_from_elsewhere() -> None:
 
 
 def test_the_changelog_tells_of_this_version() -> None:
-    import bitdew
-
     assert f"[{bitdew.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -25,16 +25,28 @@ class Report:
         self._title = title
         self._began = datetime.now(UTC)
         self._load = os.getloadavg()
-        self._rows: list[tuple[str, float, str]] = []
+        self._rows: list[tuple[str, float, str, str]] = []
+        self._notes: list[str] = []
         self._behind: dict[str, Any] = {}
 
-    def add(self, what: str, ratio: float, says: str) -> None:
-        """A ratio, and in words what it is of."""
-        self._rows.append((what, ratio, says))
+    def add(
+        self, what: str, ratio: float, says: str, *, at_least: float | None = None, at_most: float | None = None
+    ) -> None:
+        """A ratio, and in words what it is of; with the target that it should reach, if there is one."""
+        verdict = ""
+        if at_least is not None:
+            verdict = f"target >= {at_least:g}: {'met' if ratio >= at_least else 'MISSED'}"
+        elif at_most is not None:
+            verdict = f"target <= {at_most:g}: {'met' if ratio <= at_most else 'MISSED'}"
+        self._rows.append((what, ratio, says, verdict))
 
     def keep(self, name: str, figures: Any) -> None:
         """Figures behind the ratios, for the JSON alone. Seconds and bytes."""
         self._behind[name] = figures
+
+    def note(self, sentence: str) -> None:
+        """What else has to be known to judge the rows."""
+        self._notes.append(sentence)
 
     def show(self, *, as_json: bool) -> None:
         """Print everything."""
@@ -49,22 +61,37 @@ class Report:
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         }
         if as_json:
-            rows = [{"what": what, "ratio": ratio, "says": says} for what, ratio, says in self._rows]
-            print(json.dumps({"benchmark": self._title, "machine": machine, "ratios": rows, "behind": self._behind}))
+            names = ("what", "ratio", "says", "target")
+            rows = [dict(zip(names, row, strict=True)) for row in self._rows]
+            told = {"benchmark": self._title, "machine": machine, "ratios": rows, "notes": self._notes}
+            print(json.dumps(told | {"behind": self._behind}))
             return
         before, after = ("/".join(f"{load:.1f}" for load in machine[key]) for key in ("load_before", "load_after"))
         print(self._title)
         print(f"{machine['date']}, {machine['cores']} cores, load (1/5/15 min) {before} before, {after} after")
         print(f"bitdew {machine['bitdew']}, Python {machine['python']}, {machine['system']}")
-        for what, ratio, says in self._rows:
-            print(f"  {what:<44} {ratio:8.2f}   {says}")
+        for what, ratio, says, verdict in self._rows:
+            print(f"  {what:<58} {ratio:8.2f}   {says}{f'; {verdict}' if verdict else ''}")
+        for sentence in self._notes:
+            print(f"  {sentence}")
 
 
 def asked_for_json(about: str | None) -> bool:
-    """Read the command line of a benchmark: it has one option."""
+    """Read the command line of a benchmark that has one option."""
+    return bool(_parser(about).parse_args().json)
+
+
+def options(about: str | None, *, full: str) -> argparse.Namespace:
+    """Read the command line of a benchmark that has two: `json`, and `full`, which asks for more, said in words."""
+    parser = _parser(about)
+    parser.add_argument("--full", action="store_true", help=f"Take longer: {full}.")
+    return parser.parse_args()
+
+
+def _parser(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="Print JSON, with the times behind the ratios.")
-    return bool(parser.parse_args().json)
+    return parser
 
 
 def percentile_95(values: Sequence[float]) -> float:

@@ -221,7 +221,7 @@ class Demo:
                 async for reply in grid.watch(DISK):
                     self._watcher.placements(reply)
                     self._note(reply)
-                    if reply.disk.held >= self._wishes.replicas:
+                    if reply.data.held >= self._wishes.replicas:
                         self.story.placed_seconds = time.monotonic() - started
                         return [one for one in reply.placements if one.state is PlacementState.HELD]
                     if (now := [(one.host, one.state, one.done) for one in reply.placements]) != seen:
@@ -234,9 +234,9 @@ class Demo:
         raise AssertionError("a watch has no end")
 
     def _note(self, reply: WhereReply) -> None:
-        self.story.held = reply.disk.held
+        self.story.held = reply.data.held
         # Two counts of the same, at its two ends; either may lag behind by a sample.
-        self.story.egress = max(reply.disk.egress, sum(one.from_repository for one in reply.placements))
+        self.story.egress = max(reply.data.egress, sum(one.from_repository for one in reply.placements))
         self.story.hosts = [
             {
                 "host": one.host_name,

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from bitdew.core.units import format_size
 
+from .data_views import STYLES, summary
 from .demo_run import Story, Watcher
-from .disk_views import STYLES, summary
 from .output import Output, heading, printable, table
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class PlainView(Watcher):
 
     def placements(self, reply: WhereReply) -> None:
         """A line when the number of copies changed."""
-        if reply.disk.held != self._held:
-            self._held = reply.disk.held
+        if reply.data.held != self._held:
+            self._held = reply.data.held
             self._output.remark(f"  {summary(reply)}")
 
     def console(self, text: str) -> None:

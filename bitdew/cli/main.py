@@ -10,7 +10,7 @@ import typer
 
 from bitdew.core.errors import BitDewError, error
 
-from . import demo, disk, faults, host, serve, tokens, user, vm, worker
+from . import attr, backup, data, demo, disk, explain, faults, host, serve, tokens, user, vm, worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,14 @@ app = typer.Typer(
 )
 serve.add_to(app)
 demo.add_to(app)
+backup.add_to(app)
+explain.add_to(app)
 for name, group in {
     "token": tokens.app,
     "user": user.app,
     "worker": worker.app,
+    "attr": attr.app,
+    "data": data.app,
     "disk": disk.app,
     "vm": vm.app,
     "host": host.app,

@@ -25,6 +25,8 @@ Token = Annotated[
 ]
 Uid = Annotated[str, typer.Argument(metavar="UID", help="The machine's id, or its first digits.", show_default=False)]
 DiskName = Annotated[str, typer.Argument(metavar="NAME", help="The disk's name or uid.", show_default=False)]
+DatumName = Annotated[str, typer.Argument(metavar="NAME", help="The datum's name or uid.", show_default=False)]
+AttrName = Annotated[str, typer.Argument(metavar="NAME", help="The attribute's name.", show_default=False)]
 StopWithParent = Annotated[
     bool,
     typer.Option(

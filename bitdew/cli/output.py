@@ -18,10 +18,11 @@ from rich.text import Text
 from bitdew.core.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pydantic import BaseModel
     from rich.console import RenderableType
+    from rich.progress import TaskID
     from rich.style import StyleType
 
 WIDTH_OF_FILES: Final = 200
@@ -76,21 +77,31 @@ class Output:
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar of bytes: call what this gives with the bytes done and their total."""
-        if self.live:
-            yield from self._bar(what)
-        elif self.as_json:
-            yield lambda _done, _total: None
-        else:
-            yield self._plain(what)
+        with self.steps(what) as (report,):
+            yield report
 
-    def _bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    @contextmanager
+    def steps(self, *whats: str) -> Iterator[list[Callable[[int, int], None]]]:
+        """A bar of bytes for each step that is taken, one after the other."""
+        if self.live:
+            yield from self._bars(whats)
+        elif self.as_json:
+            yield [lambda _done, _total: None for _ in whats]
+        else:
+            yield [self._plain(what) for what in whats]
+
+    def _bars(self, whats: Sequence[str]) -> Iterator[list[Callable[[int, int], None]]]:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.progress import TransferSpeedColumn as Speed
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), Speed())
         with Progress(*columns, TimeRemainingColumn(), console=self.err, transient=True) as bars:
-            bar = bars.add_task(what, total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total)
+            tasks = [bars.add_task(what, total=None, visible=not number) for number, what in enumerate(whats)]
+
+            def reporter(task: TaskID) -> Callable[[int, int], None]:
+                return lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+
+            yield [reporter(task) for task in tasks]
 
     def _plain(self, what: str) -> Callable[[int, int], None]:
         said = -1

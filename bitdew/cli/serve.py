@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -51,8 +52,16 @@ def serve(
     database: Annotated[
         str | None,
         typer.Option(
-            "--database", help="SQLAlchemy's URL of a database for this service alone; by default SQLite in --home."
+            "--database",
+            help="SQLAlchemy's URL of a PostgreSQL database, which several services may share; "
+            "by default SQLite in --home.",
         ),
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--authority", help="The folder of the CA, if several services share one.")
+    ] = None,
+    repository: Annotated[
+        Path | None, typer.Option("--repository", help="The repository's folder, if several services share one.")
     ] = None,
     profile: Profile = "default",
     stop_with_parent: StopWithParent = False,
@@ -73,6 +82,8 @@ def serve(
         name=checked_name(name, "service's name"),
         period=period,
         database=database,
+        authority=authority.absolute() if authority else None,
+        repository=repository.absolute() if repository else None,
     )
     configure_log(as_json=as_json)
     asyncio.run(_serve(settings, profile, Output(as_json=as_json), with_parent=stop_with_parent))

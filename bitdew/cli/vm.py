@@ -147,7 +147,7 @@ async def _why_waiting(grid: BitDew, made: DeploymentView, memory: int, cpus: in
             shares = ", ".join(one.name for one in host.sharings) or "nothing"
             lines.append(f"  {host.name}: {host.state}, {lends}, shares {shares}")
     if not holders:
-        lines.append(f"  No host holds it yet: bitdew disk explain {made.disk}")
+        lines.append(f"  No host holds it yet: bitdew explain {made.disk}")
     return lines
 
 

@@ -8,46 +8,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import BaseModel
-
-from bitdew.core.attribute import Attribute
 from bitdew.core.data import ImageRecord
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name, new_uid
 from bitdew.core.states import MACHINE, MachineState
-from bitdew.trust.identity import Identity, IdentityFolder
 from bitdew.trust.keys import certificate_expires
 from bitdew.trust.records import sign_record
-from bitdew.trust.tls import client_context
 from bitdew.wire import limits
 from bitdew.wire import models as m
-from bitdew.wire.transport import REPLY_SECONDS, Transport
 
-from .enrolment import renew
+from .connection import GRACE, POLL, name_part
+from .data import DataCalls, chosen
 from .image import ImageFile
-from .profiles import chosen_profile, missing_profile, profile_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-    from types import TracebackType
 
+    from bitdew.core.attribute import Attribute
     from bitdew.core.content import Content
 
-R = TypeVar("R", bound=BaseModel)
 TokenRole = Literal["worker", "user", "publisher", "operator"]
 RECORD_VALIDITY: Final = timedelta(days=365)
-POLL: Final = 50.0
-"""Seconds that a watch lets a reply be held open: under what proxies and firewalls cut."""
-GRACE: Final = 15.0
-"""Seconds beyond a held reply's own before it counts as lost."""
 DELETE_SECONDS: Final = 5.0
 """Seconds for taking back an upload that failed; the service forgets it in time by itself."""
 
 
-class BitDew:
+class BitDew(DataCalls):
     """A connection to one service, by the identity of one profile.
 
         async with BitDew.connect() as grid:
@@ -60,64 +49,13 @@ class BitDew:
     Times are UTC, sizes bytes. Calls may run concurrently.
     """
 
-    def __init__(self, folder: Path, url: str | None = None) -> None:
-        self._folder = IdentityFolder(folder)
-        self._url = url
-        self._identity: Identity | None = None
-        self._line: Transport | None = None
-
-    @classmethod
-    def connect(cls, profile: str | Path | None = None, url: str | None = None) -> BitDew:
-        """The service of `profile`: a name, a folder, or `BITDEW_PROFILE`, or "default". Use it with `async with`.
-
-        `url` is where the same service is reached instead of where it was joined.
-        """
-        return cls(profile_folder(chosen_profile(profile)), url)
-
-    async def __aenter__(self) -> Self:
-        """Raises UserError `profile.missing`, HostError `storage.failed`."""
-        if not await asyncio.to_thread(self._folder.exists):
-            raise await asyncio.to_thread(missing_profile, self._folder.folder)
-        self._identity = identity = await asyncio.to_thread(self._folder.load)
-        line = await self._open(identity)
-        try:
-            # A renewal that fails is tried again next time: the identity in force is still good.
-            with contextlib.suppress(BitDewError):
-                renewed = await renew(line, self._folder, identity, datetime.now(UTC))
-                if renewed:
-                    await line.close()
-                    self._identity, line = renewed, await self._open(renewed)
-        except BaseException:
-            await line.close()
-            raise
-        self._line = line
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            await line.close()
-
-    @property
-    def identity(self) -> Identity:
-        """Who one is to this service."""
-        if self._identity is None:
-            raise RuntimeError("use `async with BitDew.connect() as ...`")
-        return self._identity
-
-    async def service(self) -> m.ServiceReply:
-        """What the service says of itself and of the caller."""
-        return await self._call("GET", "/v1/service", m.ServiceReply)
-
     # Disks ----------------------------------------------------------------------------------------------------------
 
     async def add_disk(
         self,
         path: Path,
         name: str,
-        attribute: Attribute | None = None,
+        attribute: Attribute | str | None = None,
         *,
         os: str = "",
         arch: str = "x86_64",
@@ -129,7 +67,7 @@ class BitDew:
         Args:
             path: A raw disk image.
             name: Unique among the disks that are alive.
-            attribute: What should be true of it; one copy by default.
+            attribute: What should be true of it, or the name of an attribute that is defined; one copy by default.
             os: What boots from it, in words.
             arch: The machine that it is made for.
             version: The publisher's version of this disk.
@@ -139,27 +77,27 @@ class BitDew:
 
         Raises:
             BitDewError: `disk.file-missing`, `disk.file-unreadable`, `disk.empty`, `disk.changed`, `disk.name-taken`,
-                `storage.full`, `certificate.role` if the profile can't sign, `input.invalid`.
+                `storage.full`, `certificate.role` if the profile can't sign, `input.invalid`, `attribute.…`.
         """
         checked_name(name, "disk's name")
         signing = self.identity.signing
         if signing is None:
             why = f"the profile {self._folder.folder} has the role {self.identity.subject.role} and no signing key"
             raise error("certificate.role", f"{name} can't be added by this profile", why=why)
+        choice = chosen(attribute)
         image = await asyncio.to_thread(ImageFile, path)
         try:
             if image.size > limits.LARGEST_DISK:
                 why = f"it has {image.size} bytes, and {limits.LARGEST_DISK} are allowed"
                 raise error("input.too-large", f"{path} is too large for a disk", why=why)
-            begun = m.UploadRequest(name=name, size=image.size)
+            begun = m.UploadRequest(name=name, size=image.size, attribute=choice)
             upload = (await self._call("POST", "/v1/uploads", m.UploadReply, body=begun)).upload
             try:
                 content = await self._send(image, upload, progress)
                 ends = await asyncio.to_thread(certificate_expires, signing.certificate)
                 record = await asyncio.to_thread(self._record, content, name, os, arch, version, ends)
                 signed = await asyncio.to_thread(sign_record, record, signing)
-                wishes = (attribute or Attribute()).to_dict()
-                request = m.DiskRequest(upload=upload, record=m.RecordModel.of(signed), attribute=wishes)
+                request = m.DiskRequest(upload=upload, record=m.RecordModel.of(signed), attribute=choice)
                 return await self._call("POST", "/v1/disks", m.DiskView, body=request, seconds=120)
             except BaseException:
                 await self._take_back(upload)
@@ -173,31 +111,11 @@ class BitDew:
 
     async def disk(self, name: str) -> m.DiskView:
         """One disk, by name or uid. Raises UserError `data.not-found`."""
-        return await self._call("GET", f"/v1/disks/{_part(name)}", m.DiskView)
+        return await self._call("GET", f"/v1/disks/{name_part(name)}", m.DiskView)
 
     async def remove_disk(self, name: str) -> None:
         """Remove a disk everywhere. Raises UserError `data.not-found`."""
-        await self._call("DELETE", f"/v1/disks/{_part(name)}", m.Nothing)
-
-    async def where(self, name: str, since: int = -1, wait: float = 0.0) -> m.WhereReply:
-        """Where the disk's copies are; with `since`, held open until that version is past, `wait` seconds at most."""
-        query = {"wait": f"{wait:g}"} | ({"since": str(since)} if since >= 0 else {})
-        path = f"/v1/disks/{_part(name)}/where"
-        return await self._call("GET", path, m.WhereReply, query=query, seconds=wait + GRACE)
-
-    async def watch(self, name: str) -> AsyncGenerator[m.WhereReply]:
-        """Where the disk's copies are, now and after each change, without end."""
-        reply = await self.where(name)
-        yield reply
-        while True:
-            version = reply.version
-            reply = await self.where(name, since=version, wait=POLL)
-            if reply.version != version:
-                yield reply
-
-    async def explain(self, name: str) -> m.ExplainReply:
-        """Why the disk's copies are where they are, and what happens next."""
-        return await self._call("GET", f"/v1/disks/{_part(name)}/explain", m.ExplainReply)
+        await self._call("DELETE", f"/v1/disks/{name_part(name)}", m.Nothing)
 
     # Hosts and machines ---------------------------------------------------------------------------------------------
 
@@ -211,13 +129,13 @@ class BitDew:
         Raises:
             BitDewError: `host.not-found`, `certificate.role`, or one of the connection's.
         """
-        host = await self._call("GET", f"/v1/hosts/{_part(name)}", m.HostView)
+        host = await self._call("GET", f"/v1/hosts/{name_part(name)}", m.HostView)
         await self._call("DELETE", f"/v1/identities/{host.host}", m.Nothing)
         return host
 
     async def deploy(self, disk: str, count: int = 1, *, memory: int = 256 * 2**20, cpus: int = 1) -> m.DeploymentView:
         """Ask for `count` machines from a disk, each with `memory` bytes."""
-        request = m.DeployRequest(disk=_part(disk), count=count, memory=memory, cpus=cpus)
+        request = m.DeployRequest(disk=name_part(disk), count=count, memory=memory, cpus=cpus)
         return await self._call("POST", "/v1/deployments", m.DeploymentView, body=request)
 
     async def machines(self) -> list[m.MachineView]:
@@ -226,16 +144,16 @@ class BitDew:
 
     async def machine(self, uid: str) -> m.MachineView:
         """One machine, by its uid or the beginning of it. Raises UserError `machine.not-found`."""
-        return await self._call("GET", f"/v1/machines/{_part(uid)}", m.MachineView)
+        return await self._call("GET", f"/v1/machines/{name_part(uid)}", m.MachineView)
 
     async def stop_machine(self, uid: str) -> m.MachineView:
         """Ask that a machine stops."""
-        return await self._call("POST", f"/v1/machines/{_part(uid)}/stop", m.MachineView)
+        return await self._call("POST", f"/v1/machines/{name_part(uid)}/stop", m.MachineView)
 
     async def console(self, uid: str, offset: int = 0, wait: float = 0.0) -> m.ConsoleReply:
         """What the machine wrote after `offset`; held open until there is more, `wait` seconds at most."""
         query = {"offset": str(offset), "wait": f"{wait:g}"}
-        path = f"/v1/machines/{_part(uid)}/console"
+        path = f"/v1/machines/{name_part(uid)}/console"
         return await self._call("GET", path, m.ConsoleReply, query=query, seconds=wait + GRACE)
 
     async def follow_console(self, uid: str) -> AsyncIterator[m.ConsoleReply]:
@@ -265,28 +183,9 @@ class BitDew:
 
     async def revoke_token(self, uid: str) -> None:
         """Make a token useless; who joined with it stays. For operators."""
-        await self._call("DELETE", f"/v1/tokens/{_part(uid)}", m.Nothing)
+        await self._call("DELETE", f"/v1/tokens/{name_part(uid)}", m.Nothing)
 
     # Inside ---------------------------------------------------------------------------------------------------------
-
-    async def _open(self, identity: Identity) -> Transport:
-        identity.require_valid(datetime.now(UTC))
-        context = await asyncio.to_thread(client_context, identity.ca, identity.identity)
-        return await Transport(self._url or identity.url, context).__aenter__()
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        reply: type[R],
-        *,
-        body: BaseModel | AsyncIterator[bytes] | None = None,
-        query: dict[str, str] | None = None,
-        seconds: float | None = REPLY_SECONDS,
-    ) -> R:
-        if self._line is None:
-            raise RuntimeError("use `async with BitDew.connect() as ...`")
-        return await self._line.call(method, path, reply, body=body, query=query, seconds=seconds)
 
     async def _send(self, image: ImageFile, upload: str, progress: Callable[[int, int], None] | None) -> Content:
         """Send the file's bytes; what they are, once both sides agree."""
@@ -328,8 +227,3 @@ class BitDew:
         """Delete an upload that came to nothing; the reason why it did is what the caller hears of."""
         with contextlib.suppress(BitDewError):
             await self._call("DELETE", f"/v1/uploads/{upload}", m.Nothing, seconds=DELETE_SECONDS)
-
-
-def _part(name: str) -> str:
-    """`name` where it may stand in a path: what names nothing is refused before it is sent."""
-    return checked_name(name)

@@ -14,7 +14,7 @@ from bitdew.core.content import Content, ContentHasher
 from bitdew.core.errors import BitDewError, error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 CHUNK: Final = 1024 * 1024
@@ -65,7 +65,7 @@ class ImageFile:
                 self._ahead.exception()
         self._file.close()
 
-    async def chunks(self, progress: Callable[[int, int], None] | None = None) -> AsyncIterator[bytes]:
+    async def chunks(self, progress: Callable[[int, int], None] | None = None) -> AsyncGenerator[bytes]:
         """The bytes in order, the next ones being read and hashed in a thread while these are sent.
 
         Raises:

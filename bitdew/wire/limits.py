@@ -37,6 +37,15 @@ ORDERS: Final = 1000
 PEERS: Final = 100
 """Peers in one order or announce reply: more than a swarm member connects to at first."""
 
+BATCH: Final = 10_000
+"""Data in one request: with names of 128 characters and the name of an attribute they fit into a body."""
+
+PAGE: Final = 1000
+"""Data on one page of a list."""
+
+WISHES: Final = 32
+"""Keys of an attribute: more than there are, so that one too many is told by its name."""
+
 LABELS: Final = 100
 """Labels and sharings of one host."""
 

@@ -7,7 +7,8 @@ import errno
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -97,10 +98,59 @@ class Transport:
         try:
             if status == 200:
                 return reply.model_validate_json(raw)
-            refusal = ErrorReply.model_validate_json(raw)
         except ValidationError as fault:
             raise self._foreign_reply(status, raw, fault) from None
-        raise refusal.error.to_error()
+        raise self._refusal(status, raw)
+
+    async def download(
+        self, path: str, start: int, end: int, *, seconds: float = REPLY_SECONDS
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` up to, not including, `end` of the file at `path`, in order, as they come.
+
+        Close the generator if you leave it early (`contextlib.aclosing`). While it is not asked for more, the sender
+        waits. `seconds` bounds each silence. What was yielded before an error is right as far as TLS can tell.
+
+        Raises:
+            BitDewError: as `call`; `service.version`, if something else than that part is sent.
+        """
+        left, part = end - start, f"bytes {start}-{end - 1}"
+        headers = {"Range": part.replace(" ", "="), "Accept-Encoding": "identity"}
+        with self._told(seconds):
+            async with asyncio.timeout(seconds):
+                response = await self._opened().get(
+                    self.url / path.lstrip("/"),
+                    headers=headers,
+                    server_hostname=SERVICE_NAME,
+                    allow_redirects=False,
+                )
+            async with response:
+                if response.status >= 300:
+                    async with asyncio.timeout(seconds):
+                        raise self._refusal(response.status, await self._whole(response))
+                sent = response.headers.get("Content-Range", "").partition("/")[0]
+                if response.status != 206 or sent != part:
+                    why = f"it was asked for {part} and sends {sent[:60] or 'something else'}"
+                    raise error("service.version", f"{self.url} speaks another version", why=why, url=str(self.url))
+                while left > 0:
+                    async with asyncio.timeout(seconds):
+                        chunk = await response.content.readany()
+                    if not chunk or len(chunk) > left:
+                        why = f"{len(chunk) or 'no'} bytes came where {left} were to come"
+                        raise error("service.unreachable", f"{self.url} broke off", why=why, url=str(self.url))
+                    left -= len(chunk)
+                    yield chunk
+
+    def _refusal(self, status: int, raw: bytes) -> BitDewError:
+        """The error that a reply other than a success stands for."""
+        try:
+            return ErrorReply.model_validate_json(raw).error.to_error()
+        except ValidationError as fault:
+            return self._foreign_reply(status, raw, fault)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the transport is closed")
+        return self._session
 
     async def _exchange(
         self,
@@ -110,14 +160,12 @@ class Transport:
         query: dict[str, str] | None,
         seconds: float | None,
     ) -> tuple[int, bytes]:
-        if self._session is None:
-            raise RuntimeError("the transport is closed")
         # In a BytesIO, because aiohttp sends that in parts: a full inventory would hold up the event loop.
         data = io.BytesIO(body.model_dump_json().encode()) if isinstance(body, BaseModel) else body
-        try:
+        with self._told(seconds):
             async with (
                 asyncio.timeout(seconds),
-                self._session.request(
+                self._opened().request(
                     method,
                     self.url / path.lstrip("/"),
                     data=data,
@@ -127,12 +175,18 @@ class Transport:
                 ) as response,
             ):
                 return response.status, await self._whole(response)
+
+    @contextmanager
+    def _told(self, seconds: float | None) -> Iterator[None]:
+        """Turns the failures of one exchange, which may be silent for `seconds`, into ours."""
+        try:
+            yield
         except TimeoutError as fault:
             connecting = seconds is None or isinstance(fault, aiohttp.ServerTimeoutError)
             why = f"no connection in {CONNECT_SECONDS:g} s" if connecting else f"no reply in {seconds:g} s"
             raise error("service.unreachable", f"{self.url} does not answer", why=why, url=str(self.url)) from None
         except (aiohttp.ClientError, ssl.SSLError, OSError) as fault:
-            if isinstance(fault.__cause__, BitDewError):  # `body` could not go on, and says why itself
+            if isinstance(fault.__cause__, BitDewError):  # the body could not go on, and says why itself
                 raise fault.__cause__ from None
             raise self._failure(fault) from fault
 

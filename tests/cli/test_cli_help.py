@@ -27,7 +27,22 @@ def flags(command):
 
 
 def test_every_group_is_there():
-    assert {words[0] for words in COMMANDS} == {"serve", "demo", "token", "user", "worker", "disk", "vm", "host"}
+    groups = {
+        "serve",
+        "demo",
+        "explain",
+        "backup",
+        "restore",
+        "token",
+        "user",
+        "worker",
+        "attr",
+        "data",
+        "disk",
+        "vm",
+        "host",
+    }
+    assert {words[0] for words in COMMANDS} == groups
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

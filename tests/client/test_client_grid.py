@@ -127,7 +127,7 @@ async def test_a_watch_tells_each_change_until_the_copies_are_held(grid, image):
     states = []
     async for reply in grid.client.watch("hep"):
         states += [one.state for one in reply.placements]
-        if reply.disk.held == 1:
+        if reply.data.held == 1:
             break
     assert states[-1] is PlacementState.HELD
     explained = await grid.client.explain("hep")

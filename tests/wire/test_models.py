@@ -13,15 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from bitdew.composition import all_routes
 from bitdew.core.errors import ERRORS, error
 from bitdew.core.host import Endpoint, HostFacts, Resources, Sharing
 from bitdew.core.ids import HostId
+from bitdew.rooms import all_routes
 from bitdew.wire import limits, models
 from bitdew.wire.models import (
+    AttributeChoice,
+    AttributeRequest,
     Count,
+    DataRequest,
+    DataView,
+    DatumRequest,
     DeployRequest,
     DiskRequest,
+    DiskView,
     EnrolRequest,
     ErrorReply,
     ErrorView,
@@ -35,6 +41,7 @@ from bitdew.wire.models import (
     SyncRequest,
     TokenRequest,
     UploadRequest,
+    WhereReply,
 )
 
 MODELS = sorted(
@@ -108,9 +115,14 @@ def unbounded_fields(model: type[BaseModel]) -> set[str]:
 
 def test_everything_that_a_caller_sends_is_bounded() -> None:
     asked = {route.body for route in all_routes()}
-    assert {EnrolRequest, DiskRequest, SyncRequest} <= asked
+    assert {EnrolRequest, DiskRequest, DataRequest, SyncRequest} <= asked
     assert set().union(*map(unbounded_fields, asked)) == {
-        "DiskRequest.attribute[]",  # any value of 32 keys: the core's `Attribute` refuses what it does not know
+        # Any value of 32 keys: the core's `Attribute` refuses what it does not know.
+        "AttributeChoice.attribute[]",
+        "AttributeRequest.wishes[]",
+        "DatumRequest.attribute[]",
+        "DiskRequest.attribute[]",
+        "UploadRequest.attribute[]",
         "ErrorView.fields",  # bounded as a whole, which a schema can't say; see below
         "ErrorView.fields[]",
     }
@@ -143,6 +155,7 @@ REPORT = {"name": "pc-1", "swarm": "10.0.0.1:1", "cpus": 1, "memory": 1, "quota"
 PLACEMENT = {"uid": UID, "root": ROOT, "state": "held", "generation": 0}
 MACHINE = {"uid": UID, "state": "running", "generation": 0}
 SYNC = {"boot": UID, "generation": 0}
+DATUM = {"name": "d", "root": ROOT, "size": 1, "attribute": "root"}
 RECORD = {"payload": "e30=", "signature": "eA==", "certificate": "pem"}
 WHOLE: list[tuple[type[Model], dict[str, Any]]] = [
     (Nothing, {}),
@@ -150,6 +163,10 @@ WHOLE: list[tuple[type[Model], dict[str, Any]]] = [
     (TokenRequest, {"role": "worker"}),
     (UploadRequest, {"name": "debian-12", "size": 1}),
     (DiskRequest, {"upload": UID, "record": RECORD}),
+    (DatumRequest, DATUM),
+    (DataRequest, {"data": [DATUM]}),
+    (AttributeRequest, {"wishes": {"replica": 3}}),
+    (AttributeChoice, {"attribute": {"replica": 3}}),
     (HostReport, REPORT),
     (PlacementReport, PLACEMENT),
     (MachineReport, MACHINE),
@@ -188,6 +205,16 @@ def test_a_request_is_read_again_as_it_was_sent_and_a_key_too_many_is_refused(
         (TokenRequest, {"role": "worker"}, {"note": "n" * 201}),
         (DiskRequest, {"upload": UID, "record": RECORD}, {"upload": UID.upper()}),
         (DiskRequest, {"upload": UID, "record": RECORD}, {"attribute": {str(n): n for n in range(33)}}),
+        (DatumRequest, DATUM, {"root": ROOT[:-1]}),
+        (DatumRequest, DATUM, {"root": ROOT.upper()}),
+        (DatumRequest, DATUM, {"size": -1}),
+        (DatumRequest, DATUM, {"attribute": "a b"}),
+        (DatumRequest, DATUM, {"attribute": 3}),
+        (DatumRequest, DATUM, {"attribute": {"k" * 65: 1}}),
+        (DataRequest, {"data": [DATUM]}, {"data": []}),
+        (DataRequest, {"data": [DATUM]}, {"data": [DATUM] * (limits.BATCH + 1)}),
+        (AttributeRequest, {"wishes": {}}, {"wishes": {str(n): n for n in range(33)}}),
+        (AttributeChoice, {"attribute": {}}, {"attribute": None}),
         (RecordModel, RECORD, {"payload": "A" * (limits.RECORD * 2)}),
         (RecordModel, RECORD, {"payload": "not base64!"}),
         (HostReport, REPORT, {"cpus": 0}),
@@ -223,6 +250,36 @@ def test_a_value_out_of_its_bounds_is_refused(model: type[Model], body: dict[str
 def test_the_largest_sync_fits_into_a_body() -> None:
     full = {**PLACEMENT, "done": limits.LARGEST_DISK, "size": limits.LARGEST_DISK, "seconds": 12345.678}
     assert len(json.dumps({**SYNC, "placements": [full] * limits.PLACEMENTS})) < limits.BODY
+
+
+def test_the_largest_batch_of_data_fits_into_a_body() -> None:
+    longest = {"name": "n" * 128, "root": ROOT, "size": limits.LARGEST_DISK, "attribute": "a" * 128}
+    assert len(json.dumps({"data": [longest] * limits.BATCH})) < limits.BODY
+    page = DataView(**(VIEW | {"name": "n" * 128, "attribute": {"requires": "x" * 1024}}))
+    assert len(page.model_dump_json()) * limits.PAGE < limits.REPLY
+
+
+VIEW = {
+    "uid": UID,
+    "name": "d",
+    "root": ROOT,
+    "info_hash": ROOT,
+    "size": 1,
+    "created": "2026-01-01T00:00:00Z",
+    "owner": "ada",
+    "attribute": {},
+    "wanted": 1,
+    "held": 0,
+    "intended": 0,
+    "egress": 0,
+}
+RECORDED = {"format": "raw", "os": "", "arch": "", "version": "1", "publisher": "p", "expires": "2027-01-01T00:00:00Z"}
+
+
+def test_where_a_disk_is_tells_its_record_and_where_a_datum_is_has_none() -> None:
+    for view in (DataView(**VIEW), DiskView(**VIEW, **RECORDED)):
+        sent = WhereReply(version=1, data=view, placements=[])
+        assert type(WhereReply.model_validate_json(sent.model_dump_json()).data) is type(view)
 
 
 @given(st.binary(max_size=300), st.binary(max_size=64))

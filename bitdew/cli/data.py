@@ -1,0 +1,128 @@
+"""`bitdew data`: any files as data, and where their copies are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bitdew.core.units import format_size
+
+from .data_views import moment, one_datum, placements, summary, wanted_of, wishes_of
+from .options import DatumName, Json, Profile, Url
+from .output import Output, table
+from .placing import placed, watched
+from .running import ask
+from .wishes import Wished, with_wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bitdew.client.grid import BitDew
+    from bitdew.wire.models import DataView, WhereReply
+
+app = typer.Typer(help="Data: any files, placed by attributes.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("put", epilog="Example: bitdew data put inputs.tar --name hep-inputs --attr root")
+@with_wishes()
+def put(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.", show_default=False, readable=False)],
+    name: Annotated[str, typer.Option("--name", help="What to call the datum.", show_default=False)],
+    wished: Wished,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all copies are held.")] = False,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Make a file a datum: identify it, store it in the repository, and have copies placed."""
+    output = Output(as_json=as_json)
+    choice = wished.choice()
+
+    async def work(grid: BitDew) -> tuple[DataView, WhereReply | None]:
+        with output.steps(f"Reading {file}", f"Sending {name}") as (reading, sending):
+            datum = await grid.put(file, name, choice, reading=reading, sending=sending)
+        return datum, await placed(grid, name, output) if wait else None
+
+    datum, where = ask(profile, url, work)
+    document = (where.data if where else datum).model_dump(mode="json")
+    if where:
+        document["placements"] = [one.model_dump(mode="json") for one in where.placements]
+
+    def shown() -> Iterator[object]:
+        yield f"{datum.name} is in the repository: {format_size(datum.size)}, root {datum.root}"
+        yield placements(where) if where else f"Follow its copies: bitdew data where {datum.name} --watch"
+
+    output.document(document, shown)
+
+
+@app.command("ls", epilog="Example: bitdew data ls --prefix run-2026 --limit 20")
+def ls(
+    prefix: Annotated[str, typer.Option("--prefix", help="Only names that begin so.", show_default=False)] = "",
+    after: Annotated[str, typer.Option("--after", help="Only names after this one.", show_default=False)] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most.")] = 100,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """List living data by name, disks among them, with how many of the wanted copies are held."""
+    page = ask(profile, url, lambda grid: grid.page(prefix, after, limit))
+
+    def shown() -> Iterator[object]:
+        rows = table("NAME", ">SIZE", ">HELD", ">WANTED", "ATTRIBUTE", "ENDS (UTC)", "CREATED (UTC)")
+        for one in page.data:
+            held = "awaited" if one.awaited else str(one.held)
+            attribute = one.attribute_name or wishes_of(one.attribute)
+            ends = moment(one.ends) if one.ends else ""
+            rows.add_row(one.name, format_size(one.size), held, wanted_of(one), attribute, ends, moment(one.created))
+        yield rows if page.data else "There is no such datum. Put one: bitdew data put FILE --name NAME"
+        if page.next:
+            yield f"There are more: bitdew data ls --after {page.next}{f' --prefix {prefix}' if prefix else ''}"
+
+    Output(as_json=as_json).document(page, shown)
+
+
+@app.command("show", epilog="Example: bitdew data show hep-inputs")
+def show(name: DatumName, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+    """Show one datum: what it is, its wishes, its end and its copies' number."""
+    datum = ask(profile, url, lambda grid: grid.datum(name))
+    Output(as_json=as_json).document(datum, lambda: [one_datum(datum)])
+
+
+@app.command("where", epilog="Example: bitdew data where hep-inputs --watch")
+def where(
+    name: DatumName,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and show each change until Ctrl-C.")] = False,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a datum's copies are, and how they came there."""
+    output = Output(as_json=as_json)
+    if watch:
+        ask(profile, url, lambda grid: watched(grid, name, output))
+        return
+    reply = ask(profile, url, lambda grid: grid.where(name))
+    output.document(reply, lambda: [summary(reply), placements(reply)])
+
+
+@app.command("attr", epilog="Example: bitdew data attr hep-inputs --attr root")
+@with_wishes()
+def attr(name: DatumName, wished: Wished, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+    """Give a datum another attribute: a defined one, or wishes, which replace all that it had."""
+    choice = wished.choice()
+    view = ask(profile, url, lambda grid: grid.choose(name, choice))
+    document = {"datum": name, "attribute": view.model_dump(mode="json")}
+
+    def shown() -> Iterator[object]:
+        yield f"{name} has {view.name or 'these wishes'}: {wishes_of(view.wishes) or 'one copy'}"
+
+    Output(as_json=as_json).document(document, shown)
+
+
+@app.command("rm", epilog="Example: bitdew data rm hep-inputs")
+def rm(name: DatumName, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+    """End a datum's life: its copies are dropped everywhere, and with it data whose lifetime is tied to it."""
+    ask(profile, url, lambda grid: grid.remove(name))
+    Output(as_json=as_json).document({"removed": name}, lambda: [f"{name} is removed; hosts drop their copies."])

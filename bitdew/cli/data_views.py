@@ -1,0 +1,146 @@
+"""How data, disks among them, and their placements look on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from rich.text import Text
+
+from bitdew.core.attribute import Attribute
+from bitdew.core.attribute_text import write_line
+from bitdew.core.states import PlacementState
+from bitdew.core.units import format_size
+
+from .output import heading, printable, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from bitdew.wire.models import DataView, DiskView, ExplainReply, PlacementView, WhereReply
+
+STYLES = {PlacementState.HELD: "green", PlacementState.FAILED: "red", PlacementState.LOST: "red"}
+VERDICTS = {"holds": "green", "intended": "cyan", "chosen": "cyan", "displaced": "yellow", "refused": "dim"}
+
+
+def summary(reply: WhereReply) -> str:
+    """One line on a datum's copies."""
+    datum = reply.data
+    if datum.awaited:
+        return f"{datum.name}: its bytes have not come yet. Send them: bitdew data put FILE --name {datum.name}"
+    wanted = "on every eligible host" if datum.wanted < 0 else f"of {datum.wanted} wanted"
+    sent = f"{format_size(datum.egress)} sent by the repository"
+    return f"{datum.name}: {datum.held} held {wanted}, {datum.intended} on their way, {sent}"
+
+
+def placements(reply: WhereReply, title: str | None = None) -> Table:
+    """A row for each host that has, or is getting, a copy."""
+    freed = any(one.freed for one in reply.placements)
+    freeing = [">FREED"] if freed else []
+    rows = table("HOST", "STATE", ">DONE", ">SECONDS", ">FROM REPOSITORY", ">FROM PEERS", *freeing, "REASON")
+    if title:
+        rows.title, rows.title_justify = printable(title), "left"
+    for one in reply.placements:
+        sources = (format_size(one.from_repository), format_size(one.from_peers))
+        seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
+        state = Text(one.state, style=STYLES.get(one.state, ""))
+        back = [format_size(one.freed)] if freed else []
+        rows.add_row(one.host_name, state, _percent(one), seconds, *sources, *back, _reason(one))
+    return rows
+
+
+def one_datum(datum: DataView) -> Table:
+    """All that is known of one datum; of a disk, its record too."""
+    rows = table("name", "value")
+    for name, value in _about(datum):
+        if value:
+            rows.add_row(name, value)
+    return rows
+
+
+def _about(datum: DataView) -> Iterator[tuple[str, str]]:
+    form = f", {datum.format}" if _is_disk(datum) else ""
+    yield "name", datum.name
+    yield "uid", datum.uid
+    yield "size", f"{format_size(datum.size)} ({datum.size} bytes{form})"
+    yield "root", datum.root
+    yield "info-hash", datum.info_hash
+    if _is_disk(datum):
+        yield "os", datum.os
+        yield "arch", datum.arch
+        yield "version", datum.version
+        yield "publisher", datum.publisher
+        yield "valid", f"{moment(datum.created)} to {moment(datum.expires)} UTC"
+    else:
+        yield "created", f"{moment(datum.created)} UTC"
+    yield "ends", f"{moment(datum.ends)} UTC" if datum.ends else ""
+    yield "attribute", datum.attribute_name or ""
+    yield "wishes", wishes_of(datum.attribute)
+    yield "copies", f"{datum.held} held, {datum.intended} on their way, {wanted_of(datum)} wanted"
+    yield "sent", f"{format_size(datum.egress)} by the repository"
+    yield "repository", _own_copy(datum)
+
+
+def _is_disk(datum: DataView) -> TypeGuard[DiskView]:
+    """Whether its record came with it; lists leave that out."""
+    return datum.is_disk and "publisher" in type(datum).model_fields
+
+
+def _own_copy(datum: DataView) -> str:
+    if datum.awaited:
+        return "waits for the bytes"
+    if datum.damaged:
+        return f"damaged: {'add' if datum.is_disk else 'put'} the original file again"
+    return "intact"
+
+
+def wishes_of(attribute: dict[str, Any]) -> str:
+    """Wishes as they stand in an attribute's line."""
+    line = write_line("x", Attribute.from_dict(attribute)) if attribute else ""
+    return line.partition("{")[2].removesuffix("}").strip()
+
+
+def wanted_of(datum: DataView) -> str:
+    """How many copies are wanted."""
+    return "all" if datum.wanted < 0 else str(datum.wanted)
+
+
+def moment(when: datetime) -> str:
+    """A time of day as people read it."""
+    return f"{when:%Y-%m-%d %H:%M}"
+
+
+def explained(reply: ExplainReply) -> Iterator[object]:
+    """Numbers, what each wish amounts to, a verdict for each host, and what happens next and when."""
+    wanted = "all" if reply.wanted < 0 else str(reply.wanted)
+    name = reply.data.name
+    yield heading(f"{name}: {wanted} wanted, {reply.held} held, {reply.intended} on their way, {reply.missing} missing")
+    called = f"Attribute {reply.data.attribute_name}" if reply.data.attribute_name else "Wishes"
+    yield f"{called}: {wishes_of(reply.data.attribute) or 'none'}"
+    for sentence in reply.attribute:
+        yield f"  {sentence}"
+    if reply.lifetime:
+        yield f"Lifetime: {reply.lifetime}"
+    rows = table("HOST", "VERDICT", "REASON")
+    for one in reply.hosts:
+        rows.add_row(one.host_name, Text(one.verdict, style=VERDICTS.get(one.verdict, "")), one.reason)
+    yield rows if reply.hosts else "No host has joined."
+    for sentence in reply.next:
+        yield f"Next: {sentence}"
+    if reply.when:
+        yield f"Looked at again at {reply.when:%Y-%m-%d %H:%M:%S} UTC, or as soon as something changes."
+
+
+def _percent(one: PlacementView) -> str:
+    if one.state is PlacementState.HELD:
+        return "100 %"
+    return f"{100 * one.done // one.size} %" if one.size else ""
+
+
+def _reason(one: PlacementView) -> str:
+    if one.reason is None:
+        return ""
+    again = f"; again at {one.retry_at:%H:%M:%S} UTC" if one.retry_at else ""
+    return f"{one.reason.message} ({one.reason.key}){again}"

@@ -1,0 +1,79 @@
+"""Models of hosts: what they say of themselves, and how people see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from bitdew.core.host import Endpoint, HostFacts, Resources, Sharing
+from bitdew.core.ids import HostId
+from bitdew.core.states import HostState
+
+from . import limits
+from .model import Count, EndpointText, Model, NameText, UidText
+
+
+class SharingModel(Model):
+    """A sharing as announced."""
+
+    name: NameText
+    version: Annotated[str, Field(max_length=64)] = ""
+
+
+class HostReport(Model):
+    """What a host says of itself when it joins and when it changes."""
+
+    name: NameText
+    swarm: EndpointText
+    cpus: Annotated[int, Field(ge=1, le=65536)]
+    memory: Count
+    quota: Count
+    used: Count
+    free: Count
+    labels: dict[NameText, Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, max_length=limits.LABELS
+    )
+    sharings: list[SharingModel] = Field(default_factory=list, max_length=limits.LABELS)
+
+    def to_facts(self, host_id: HostId) -> HostFacts:
+        """The report as the planner sees it."""
+        return HostFacts(
+            host_id,
+            self.name,
+            Resources(cpus=self.cpus, memory=self.memory, quota=self.quota, used=self.used, free=self.free),
+            dict(self.labels),
+            tuple(sorted(Sharing(s.name, s.version) for s in self.sharings)),
+        )
+
+    def to_endpoint(self) -> Endpoint:
+        """Where its swarm listens."""
+        return Endpoint.parse(self.swarm)
+
+
+class HostView(Model):
+    """A host as users see it."""
+
+    host: UidText
+    name: str
+    state: HostState
+    last_seen: datetime | None
+    swarm: str
+    cpus: int
+    memory: int
+    quota: int
+    used: int
+    free: int
+    labels: dict[str, str]
+    sharings: list[SharingModel]
+    held: int
+    machines: int
+    unknown: list[str] = Field(default_factory=list)
+    """Uids of copies that it reports and the catalog does not know: kept until the operator decides."""
+
+
+class HostList(Model):
+    """All hosts."""
+
+    hosts: list[HostView]

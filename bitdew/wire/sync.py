@@ -1,0 +1,120 @@
+"""Models of the sync between a host and the scheduler: reports one way, orders the other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bitdew.core.orders import OrderKind
+from bitdew.core.states import MachineState, PlacementState
+
+from . import limits
+from .content import RecordModel
+from .hosts import HostReport
+from .model import Count, EndpointText, ErrorView, Model, RootText, Sentence, Size, UidText
+
+
+class PlacementReport(Model):
+    """One copy, as the host that has it says. Figures in bytes and seconds."""
+
+    uid: UidText
+    root: RootText
+    state: PlacementState
+    generation: Count
+    """The generation of the last order that the host applied to this datum."""
+    done: Size = 0
+    size: Size = 0
+    seconds: Annotated[float, Field(ge=0, le=2**53)] | None = None
+    from_repository: Count = 0
+    from_peers: Count = 0
+    corrupt: Count = 0
+    freed: Count = 0
+    """Bytes that dropping the copy gave back."""
+    reason: ErrorView | None = None
+
+
+class ConsoleChunk(Model):
+    """A part of a machine's serial console."""
+
+    offset: Count
+    """Characters before this part."""
+    text: Annotated[str, Field(max_length=limits.CONSOLE_CHUNK)]
+
+
+class MachineReport(Model):
+    """One machine, as its host says."""
+
+    uid: UidText
+    state: MachineState
+    generation: Count
+    hypervisor: Annotated[str, Field(max_length=32)] = ""
+    reason: ErrorView | None = None
+    console: ConsoleChunk | None = None
+
+
+class SyncRequest(Model):
+    """What a host has, and the question what it should do."""
+
+    boot: UidText
+    """New at each start of the worker."""
+    generation: Count
+    """The highest generation whose orders the host has persisted."""
+    wait: Annotated[float, Field(ge=0, le=limits.LONGEST_POLL)] = 0
+    """Seconds that the reply may be held open while there is no order."""
+    full: bool = False
+    """Whether `placements` and `machines` are all that there are, or only what changed."""
+    host: HostReport | None = None
+    placements: list[PlacementReport] = Field(default_factory=list, max_length=limits.PLACEMENTS)
+    machines: list[MachineReport] = Field(default_factory=list, max_length=limits.MACHINES)
+
+
+class PlaceOrder(Model):
+    """Hold this content."""
+
+    name: str
+    root: RootText
+    size: Size
+    info_hash: RootText
+    repository: EndpointText
+    protocol: Literal["auto", "bittorrent", "http"] = "auto"
+    peers: list[EndpointText] = Field(default_factory=list, max_length=limits.PEERS)
+
+
+class LaunchOrder(Model):
+    """Boot a machine from this disk."""
+
+    data: UidText
+    root: RootText
+    record: RecordModel
+    memory: Count
+    cpus: Annotated[int, Field(ge=1, le=256)]
+
+
+class Order(Model):
+    """One instruction to one host. Applying it twice is the same as applying it once.
+
+    An order whose generation is not above the last one applied to the same subject is stale: the host keeps what it
+    has.
+    """
+
+    uid: UidText
+    generation: Count
+    kind: OrderKind
+    subject: UidText
+    """The datum's uid for place and drop, the machine's for launch and halt."""
+    cause: Sentence
+    place: PlaceOrder | None = None
+    launch: LaunchOrder | None = None
+
+
+class SyncReply(Model):
+    """What the host should do."""
+
+    generation: Count
+    """The highest generation in `orders`, or of what the host has already."""
+    orders: list[Order] = Field(default_factory=list, max_length=limits.ORDERS)
+    full: bool = False
+    """Whether the next sync should carry everything."""
+    period: float
+    """Seconds: the longest silence before the host is suspect."""

@@ -1,0 +1,241 @@
+"""Attributes and data through the developer's API, against a real service and workers in this process."""
+
+import asyncio
+import hashlib
+import os
+import random
+
+import pytest
+
+from bitdew import Attribute, BitDew, BitDewError
+from bitdew.client.enrolment import enrol
+from bitdew.testing.grid import Grid
+from bitdew.trust.identity import IdentityFolder
+from bitdew.trust.roles import Role
+from bitdew.wire import limits
+from bitdew.wire.models import DatumRequest, DiskView, UploadDone
+
+MB = 2**20
+
+
+@pytest.fixture
+async def grid():
+    async with Grid(0) as running:
+        yield running
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "inputs.bin"
+    path.write_bytes(random.Random(1).randbytes(MB + 7))
+    return path
+
+
+async def refused(work):
+    with pytest.raises(BitDewError) as caught:
+        await work
+    return caught.value
+
+
+def announced(name, attribute=None, size=5):
+    root = hashlib.sha256(name.encode()).hexdigest()
+    return DatumRequest(name=name, root=root, size=size, attribute=attribute or {})
+
+
+def stored(grid):
+    folder = grid.folder / "service" / "repository"
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".torrent")
+
+
+# Attributes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_attribute_is_defined_changed_shown_and_forgotten(grid):
+    client = grid.client
+    made = await client.define("root", Attribute(replica=3, fault_tolerance=True))
+    assert (made.wishes, made.version, made.data) == ({"replica": 3, "ft": True}, 1, 0)
+    assert (await refused(client.define("root", {}, replace=False))).key == "attribute.name-taken"
+    changed = await client.define("root", {"replica": 2})
+    assert (changed.uid, changed.wishes, changed.version) == (made.uid, {"replica": 2}, 2)
+    assert await client.attributes() == [changed] == [await client.attribute("root")]
+    await client.forget("root")
+    assert await client.attributes() == []
+    assert (await refused(client.attribute("root"))).key == "attribute.not-found"
+
+
+async def test_a_dangling_name_comes_back_with_the_nearest(grid):
+    await grid.client.create([announced("hep-inputs")])
+    fault = await refused(grid.client.define("near", {"affinity": "hep-input"}))
+    assert (fault.key, fault.do) == ("attribute.dangling", "Did you mean 'hep-inputs'?")
+
+
+async def test_a_user_reads_attributes_and_data_and_changes_none(grid, tmp_path, file):
+    await grid.client.define("root", {})
+    await grid.client.create([announced("one")])
+    token = (await grid.client.create_token("user")).token
+    await enrol(grid.service.url, token, "ada", IdentityFolder(tmp_path / "user"), {Role.USER})
+    async with BitDew.connect(tmp_path / "user") as user:
+        assert len(await user.attributes()) == 1
+        assert (await user.datum("one")).name == "one"
+        for work in (
+            user.define("mine", {}),
+            user.forget("root"),
+            user.create([announced("two")]),
+            user.put(file, "two"),
+            user.choose("one", "root"),
+            user.remove("one"),
+        ):
+            assert (await refused(work)).key == "certificate.role"
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_data_are_created_in_batches_and_listed_page_by_page(grid, monkeypatch):
+    monkeypatch.setattr(limits, "BATCH", 4)
+    monkeypatch.setattr(limits, "PAGE", 3)
+    names = [f"run-{number}" for number in range(9)] + ["other"]
+    uids = await grid.client.create(announced(name) for name in names)
+    assert [(await grid.client.datum(uid)).name for uid in uids] == names
+    assert [one.name async for one in grid.client.data()] == sorted(names)
+    assert [one.name async for one in grid.client.data("run-")] == names[:-1]
+    page = await grid.client.page("run-", after="run-4", limit=2)
+    assert ([one.name for one in page.data], page.next) == (["run-5", "run-6"], "run-6")
+
+
+async def test_a_datum_tells_its_wishes_and_its_end(grid):
+    await grid.client.define("brief", {"lifetime": "7d", "replica": 2})
+    await grid.client.create([announced("one", "brief"), announced("two", {"replica": 0})])
+    one, two = await grid.client.datum("one"), await grid.client.datum("two")
+    assert (one.attribute_name, one.attribute, one.wanted) == ("brief", {"lifetime": "7d", "replica": 2}, 2)
+    assert (one.awaited, one.is_disk, (one.ends - one.created).days) == (True, False, 7)
+    assert (two.attribute_name, two.attribute, two.wanted, two.ends) == (None, {"replica": 0}, 0, None)
+    await grid.client.choose("one", Attribute(replica=5))
+    assert ((await grid.client.datum("one")).wanted, (await grid.client.datum("one")).ends) == (5, None)
+    await grid.client.choose("one", "brief")
+    assert (await grid.client.datum("one")).ends == one.ends
+
+
+async def test_a_file_that_is_put_is_in_the_repository(grid, file):
+    read, sent = [], []
+    datum = await grid.client.put(
+        file, "inputs", reading=lambda *done: read.append(done), sending=lambda *done: sent.append(done)
+    )
+    assert (datum.name, datum.size, datum.awaited, datum.is_disk) == ("inputs", MB + 7, False, False)
+    assert read[-1] == sent[-1] == (datum.size, datum.size)
+    assert stored(grid) == [datum.root]
+    assert datum.info_hash in grid.service.swarm.transfers
+
+
+async def test_bytes_that_are_there_are_not_sent_again(grid, file):
+    first = await grid.client.put(file, "one")
+    sent = []
+    second = await grid.client.put(file, "two", sending=lambda *done: sent.append(done))
+    assert (second.root, second.awaited, sent) == (first.root, False, [])
+    await grid.client.remove("one")
+    assert stored(grid) == [first.root]
+    await grid.client.remove("two")
+    assert stored(grid) == []
+
+
+async def test_a_datum_that_awaits_these_bytes_gets_them_and_another_of_its_name_is_refused(grid, file, tmp_path):
+    datum = await grid.client.put(file, "one")
+    await grid.client.remove("one")
+    await grid.client.create([DatumRequest(name="one", root=datum.root, size=datum.size, attribute={"replica": 4})])
+    filled = await grid.client.put(file, "one")
+    assert (filled.awaited, filled.wanted) == (False, 4)
+    assert (await refused(grid.client.put(file, "one"))).key == "disk.name-taken"
+    (tmp_path / "other").write_bytes(b"other")
+    assert (await refused(grid.client.put(tmp_path / "other", "one"))).key == "disk.name-taken"
+
+
+async def test_an_unknown_attribute_is_told_before_the_file_is_read(grid, file):
+    read = []
+    fault = await refused(grid.client.put(file, "one", "root", reading=lambda *done: read.append(done)))
+    assert (fault.key, read) == ("attribute.not-found", [])
+    fault = await refused(grid.client.add_disk(file, "one", "root", progress=lambda *done: read.append(done)))
+    assert (fault.key, read) == ("attribute.not-found", [])
+
+
+async def test_a_disk_is_added_under_a_defined_attribute_and_is_a_datum_too(grid, file):
+    await grid.client.define("root", {"replica": 2})
+    disk = await grid.client.add_disk(file, "hep", "root")
+    assert (disk.attribute_name, disk.wanted, disk.is_disk) == ("root", 2, True)
+    datum = await grid.client.datum("hep")
+    assert isinstance(datum, DiskView)
+    assert datum == disk
+    assert [(one.name, one.is_disk) async for one in grid.client.data()] == [("hep", True)]
+    await grid.client.put(file, "plain")
+    assert (await refused(grid.client.disk("plain"))).key == "data.not-found"
+    assert [one.name for one in await grid.client.disks()] == ["hep"]
+
+
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, ns=(1, 1)), lambda path: os.truncate(path, 5)])
+async def test_a_file_that_changes_while_it_is_read_leaves_nothing(grid, file, change):
+    assert (await refused(grid.client.put(file, "one", reading=lambda *_: change(file)))).key == "disk.changed"
+    assert (stored(grid), [one async for one in grid.client.data()]) == ([], [])
+
+
+async def test_a_file_that_changes_before_it_is_sent_leaves_nothing(grid, file, monkeypatch):
+    sending = BitDew._send_content
+
+    async def send(self, path, *rest):
+        await asyncio.to_thread(path.write_bytes, random.Random(2).randbytes(MB + 7))
+        await sending(self, path, *rest)
+
+    monkeypatch.setattr(BitDew, "_send_content", send)
+    assert (await refused(grid.client.put(file, "one"))).key == "disk.changed"
+    assert (stored(grid), [one async for one in grid.client.data()]) == ([], [])
+
+
+async def test_a_cancelled_put_leaves_nothing(grid, file):
+    begun = asyncio.Event()
+    putting = asyncio.create_task(grid.client.put(file, "one", sending=lambda *_: begun.set()))
+    await begun.wait()
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert [one async for one in grid.client.data()] == []
+    assert (await grid.client.put(file, "one")).name == "one"
+
+
+@pytest.mark.parametrize("name", ["../disks", "a/b", ""])
+async def test_what_can_not_be_a_name_is_refused_here(grid, file, name):
+    client = grid.client
+    for work in (client.put(file, name), client.datum(name), client.attribute(name), client.remove(name)):
+        assert (await refused(work)).key == "input.invalid"
+
+
+async def test_copies_of_data_are_placed_followed_and_explained(file):
+    async with Grid(2) as grid:
+        await grid.client.define("both", {"replica": 2})
+        datum = await grid.client.put(file, "one", "both")
+        async with asyncio.timeout(60):
+            async for reply in grid.client.watch("one"):
+                if reply.data.held == 2:
+                    break
+        assert reply.data.uid == datum.uid
+        told = await grid.client.explain("one")
+        assert (told.wanted, told.held, told.missing, told.data.attribute_name) == (2, 2, 0, "both")
+        assert {host.verdict for host in told.hosts} == {"holds"}
+        await grid.client.remove("one")
+        assert (await refused(grid.client.where("one"))).key == "data.not-found"
+
+
+async def test_bytes_that_nobody_awaits_are_refused_however_many_are_on_their_way(grid, file):
+    async def zeros(count):
+        for _ in range(count):
+            yield bytes(MB)
+
+    async def content(name, count):
+        target = f"/v1/data/{name}/content"
+        return await grid.client._call("PUT", target, UploadDone, body=zeros(count), seconds=30)
+
+    await grid.client.put(file, "one")
+    assert (await refused(content("one", 8))).key == "input.invalid"
+    assert (await refused(content("none", 8))).key == "data.not-found"
+    await grid.client.create([announced("short", size=MB), announced("long", size=8 * MB)])
+    assert (await refused(content("short", 8))).key == "disk.changed"
+    assert (await refused(content("long", 7))).key == "disk.changed"
+    assert (await refused(content("long", 8))).key == "disk.changed"
+    assert len(stored(grid)) == 1
