@@ -34,7 +34,7 @@ from .views import Views
 
 
 def shown_data_routes(disks: Disks, views: Views) -> Routes:
-    """Data and disks, with where they are: adding one is the catalog's work, showing its copies needs the scheduler's."""
+    """Data and disks, with where they are: adding is the catalog's work, showing copies needs the scheduler's."""
     routes = Routes()
 
     async def add(call: Call[DiskRequest]) -> DiskView:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from bitdew.core.errors import BitDewError
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.orders import OrderKind
@@ -125,6 +125,8 @@ class Sync:
             machine = machines[order.subject]
             deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]
             disk = disks[machine.data]
+            if disk.signed is None:
+                raise error("data.not-found", f"{disk.data.name} is no disk that a machine could boot from")
             launch = LaunchOrder(
                 data=machine.data,
                 root=disk.data.root,

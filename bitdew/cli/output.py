@@ -81,22 +81,22 @@ class Output:
             yield report
 
     @contextmanager
-    def steps(self, *whats: str) -> Iterator[list[Callable[[int, int], None]]]:
+    def steps(self, *named: str) -> Iterator[list[Callable[[int, int], None]]]:
         """A bar of bytes for each step that is taken, one after the other."""
         if self.live:
-            yield from self._bars(whats)
+            yield from self._bars(named)
         elif self.as_json:
-            yield [lambda _done, _total: None for _ in whats]
+            yield [lambda _done, _total: None for _ in named]
         else:
-            yield [self._plain(what) for what in whats]
+            yield [self._plain(what) for what in named]
 
-    def _bars(self, whats: Sequence[str]) -> Iterator[list[Callable[[int, int], None]]]:
+    def _bars(self, named: Sequence[str]) -> Iterator[list[Callable[[int, int], None]]]:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.progress import TransferSpeedColumn as Speed
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), Speed())
         with Progress(*columns, TimeRemainingColumn(), console=self.err, transient=True) as bars:
-            tasks = [bars.add_task(what, total=None, visible=not number) for number, what in enumerate(whats)]
+            tasks = [bars.add_task(what, total=None, visible=not number) for number, what in enumerate(named)]
 
             def reporter(task: TaskID) -> Callable[[int, int], None]:
                 return lambda done, total: bars.update(task, completed=done, total=total, visible=True)

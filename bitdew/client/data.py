@@ -136,7 +136,7 @@ class DataCalls(Connection):
         return await self.datum(uid)
 
     async def page(self, prefix: str = "", after: str = "", limit: int | None = None) -> m.DataList:
-        """Living data whose names begin with `prefix`, by name, from the one after `after` on: at most `limit`, or a page."""
+        """Living data whose names begin with `prefix`, by name, those after `after`: at most `limit`, or a page."""
         query = {"prefix": prefix, "after": after, "limit": str(limit or limits.PAGE)}
         return await self._call("GET", "/v1/data", m.DataList, query={k: v for k, v in query.items() if v})
 

@@ -73,8 +73,8 @@ def _written(value: Any) -> str:
 def _loaded(text: str) -> dict[str, Any]:
     if len(text) > MOST_CHARACTERS:
         raise _unreadable(text, f"it is longer than {MOST_CHARACTERS} characters", 1, 1)
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MOST_DOTS and _QUOTED.sub("", line).count(".") > MOST_DOTS:
+    for number, written in enumerate(text.split("\n"), 1):
+        if written.count(".") > MOST_DOTS and _QUOTED.sub("", written).count(".") > MOST_DOTS:
             raise _unreadable(text, f"it has more than {MOST_DOTS} dots outside quotes", number, 1)
     try:
         return tomllib.loads(text)
@@ -82,9 +82,9 @@ def _loaded(text: str) -> dict[str, Any]:
         place = _PLACE.search(str(fault))
         why = str(fault)[: place.start()] if place else str(fault)
         lines = text.replace("\r\n", "\n").split("\n")
-        line, column = (
-            (int(place["line"]), int(place["column"])) if place and place["line"] else (len(lines), len(lines[-1]) + 1)
-        )
+        line, column = len(lines), len(lines[-1]) + 1
+        if place and place["line"]:
+            line, column = int(place["line"]), int(place["column"])
         why = "a key or a table is given twice" if "overwrite" in why or "twice" in why else why
         raise _unreadable(text, why[:1].lower() + why[1:], line, column) from None
     except RecursionError:

@@ -143,7 +143,7 @@ def random_file(path, size=3 * MB):
 
 async def put_one(grid: Many, name: str, tmp_path) -> tuple[str, int]:
     """A content that the repository has, to create data of."""
-    datum = await grid.clients[name].put(random_file(tmp_path / "base", MB), "base", Attribute(replica=0))
+    datum = await grid.clients[name].put(random_file(tmp_path / "base.raw", MB), "base", Attribute(replica=0))
     return datum.root, datum.size
 
 
@@ -152,7 +152,7 @@ async def test_wishes_given_to_three_services_at_once_are_met_and_nothing_is_pla
         await grid.serve("one", "two", "three")
         await grid.work(host1="one", host2="two", host3="three")
         content = await put_one(grid, "two", tmp_path)
-        files = {f"file-{name}": random_file(tmp_path / name) for name in grid.services}
+        files = {f"file-{name}": random_file(tmp_path / f"{name}.raw") for name in grid.services}
 
         async def give(name: str) -> None:
             await grid.clients[name].put(files[f"file-{name}"], f"file-{name}", Attribute(replica=2))

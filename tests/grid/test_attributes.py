@@ -12,7 +12,6 @@ from bitdew.scheduler.store import SchedulerStore
 
 from bitdew.bootdisk import write_boot_disk
 from bitdew.core.attribute import Attribute
-from bitdew.core.errors import BitDewError
 from bitdew.core.states import MachineState, PlacementState
 from bitdew.testing.grid import Grid, eventually
 
@@ -62,12 +61,8 @@ async def becomes(grid: Grid, name: str, *hosts: str) -> None:
 async def is_over(grid: Grid, name: str) -> None:
     async def gone() -> bool:
         grid.clock.skip(0.2)
-        try:
-            await grid.client.datum(name)
-        except BitDewError as fault:
-            assert fault.key == "data.not-found"
-            return True
-        return False
+        page = await grid.client.page(prefix=name)
+        return name not in {datum.name for datum in page.data}
 
     await eventually(gone, grid.clock)
 

@@ -1,11 +1,14 @@
+"""The agenda: nothing that changed, waits or was offered is ever left out, and nothing is looked at for nothing."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bitdew.core.ids import Uid
 from bitdew.scheduler.agenda import Agenda, Standing
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bitdew.core.ids import Uid
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
