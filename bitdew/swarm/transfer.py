@@ -178,7 +178,10 @@ class Transfer(TransferRecord):
     async def flush(self) -> None:
         """Hand what is in memory to the operating system. Faults are recorded, not raised."""
         flushes = self._flushes
-        self.handle.flush_cache()
+        try:
+            self.handle.flush_cache()
+        except RuntimeError:  # it was removed, and the session has forgotten it before it told so
+            return
         while self._flushes == flushes and not self._gone:
             await self._changed.wait()
 

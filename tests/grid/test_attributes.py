@@ -115,7 +115,7 @@ async def test_a_disk_that_a_running_machine_uses_lives_until_that_ends(tmp_path
     image = tmp_path / "disk.raw"
     await asyncio.to_thread(write_boot_disk, image, line="hello", size=3 * 2**20, seed=b"kept")
     async with Grid(1, planner=QUICK) as grid:
-        disk = await grid.client.add_disk(image, "os", wishes(lifetime="6s"))
+        disk = await grid.client.add_disk(image, "os", wishes(lifetime="30s"))
         await becomes(grid, "os", "host1")
         (machine,) = (await grid.client.deploy("os")).machines
 
@@ -123,8 +123,8 @@ async def test_a_disk_that_a_running_machine_uses_lives_until_that_ends(tmp_path
             return (await grid.client.machine(machine.uid)).state is MachineState.RUNNING
 
         await eventually(running, grid.clock)
-        for _ in range(20):
-            grid.clock.skip(0.5)
+        for _ in range(40):
+            grid.clock.skip(1.0)
             await grid.client.hosts()
         told = await grid.client.explain("os")
         assert "machine" in told.lifetime + " ".join(told.next)

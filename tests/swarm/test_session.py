@@ -249,6 +249,18 @@ async def test_closing_amid_a_transfer_is_quick(nodes, make_sample, tmp_path) ->
         await waiting
 
 
+async def test_closing_while_contents_are_removed_fails_neither(nodes, make_sample) -> None:
+    swarm = await nodes.start()
+    samples = [make_sample(MB + number, f"{number}.raw") for number in range(20)]
+    transfers = [await swarm.add(sample.metainfo, sample.path, complete=True) for sample in samples]
+    leaving = [asyncio.create_task(swarm.remove(transfer)) for transfer in transfers]
+    while not any(task.done() for task in leaving):  # some are on their way out of the session, some have left it
+        await asyncio.sleep(0)
+    await swarm.close()
+    assert await asyncio.gather(*leaving) == [None] * len(leaving)
+    assert not swarm.transfers
+
+
 async def test_a_content_enters_a_swarm_once_and_again_after_removal(nodes, sample, tmp_path) -> None:
     seed, leech = await nodes.start(), await nodes.start()
     first = await seed.add(sample.metainfo, sample.path, complete=True)
