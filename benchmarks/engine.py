@@ -88,6 +88,9 @@ FAULT_TOLERANT: Final = uid_of("fault tolerance")
 SETTINGS: Final = PlannerSettings(grace=timedelta(0), repairs_per_round=1_000_000)
 
 
+Change = Callable[[], Coroutine[Any, Any, None]]
+
+
 @dataclass(slots=True)
 class World:
     """A scheduler on a database of its own, without a service around it."""
@@ -109,9 +112,10 @@ class World:
         while self.engine.is_due():
             await self.engine.step()
 
-    # Each of these prepares a change, and returns what is timed.
+    # Each of these prepares a change, and returns what is to be timed.
 
-    async def datum_added(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def datum_added(self) -> Change:
+        """A datum is added that wants three copies."""
         attribute = (await self.known.attributes.get([PLAIN]))[PLAIN]
         new = StoredDatum(new_uid(), f"added-{self.turn('added')}", PLAIN)
         length, now = piece_length_for(SIZE), self.known.clock.now()
@@ -119,13 +123,14 @@ class World:
         await self.known.data.add(datum)
 
         async def change() -> None:
-            self.engine.data_changed(new.uid)
+            self.engine.lookout.data_changed([new.uid])
             await self.plan()
 
         self.assigned.append((datum, HostId("")))
         return change
 
-    async def copy_held(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def copy_held(self) -> Change:
+        """A host reports that it holds a copy which it was ordered to."""
         while True:
             datum, host = self.assigned.pop(0)
             if host:
@@ -150,7 +155,8 @@ class World:
 
         return change
 
-    async def host_lost(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def host_lost(self) -> Change:
+        """A host falls silent for good."""
         host = lost_host(self.turn("lost"))
         old = self.known.hosts.get(host)
         if old is None:
@@ -164,7 +170,8 @@ class World:
 
         return change
 
-    async def host_joined(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def host_joined(self) -> Change:
+        """A host says for the first time what it is."""
         number = self.turn("joined")
         report = host_report(f"joined{number}", number)
         request = SyncRequest(boot=new_uid(), generation=0, full=True, host=report)
@@ -175,13 +182,14 @@ class World:
 
         return change
 
-    async def attribute_changed(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def attribute_changed(self) -> Change:
+        """The wishes of an attribute become two copies."""
         uid = named(self.turn("attribute"))
         record = (await self.known.attributes.get([uid]))[uid]
         await self.known.attributes.change(replace(record, attribute=Attribute(replica=2)))
 
         async def change() -> None:
-            self.engine.attribute_changed(uid)
+            self.engine.lookout.attributes_changed([uid])
             await self.plan()
 
         return change
@@ -233,7 +241,9 @@ def make_database(path: Path, data: int, hosts: int, turns: int) -> None:
                 for n in range(ON_LOST)
             ),
             *(
-                StoredDatum(uid_of("named", turn, n), f"named-{turn}-{n}", named(turn), (many[(11 * turn + n) % hosts],))
+                StoredDatum(
+                    uid_of("named", turn, n), f"named-{turn}-{n}", named(turn), (many[(11 * turn + n) % hosts],)
+                )
                 for turn in range(turns)
                 for n in range(SHARING)
             ),

@@ -37,15 +37,15 @@ from urllib.parse import urlsplit
 import psutil
 
 from bitdew.core.ids import HostId, new_uid
+from bitdew.core.orders import OrderKind
+from bitdew.core.states import PlacementState
 from bitdew.trust.authority import Authority
 from bitdew.trust.roles import Role
 from bitdew.wire.models import PlacementReport, SyncReply, SyncRequest
-from bitdew.core.orders import OrderKind
-from bitdew.core.states import PlacementState
 
 sys.path.append(str(Path(__file__).parent))  # the Makefile starts Python with PYTHONSAFEPATH
 
-from bed.crowd import Certificates, Certified, Crowd, Member, post
+from bed.crowd import Certificates, Certified, Crowd, Member, Next, post
 from bed.peer_tls import peer_credentials
 from bed.processes import Site
 from bed.report import Report, options
@@ -71,8 +71,12 @@ CROWD: Final = 2_000
 FULL_CROWD: Final = 10_000
 COPIES: Final = 5
 """Copies on each host of the crowd."""
+REPLICA: Final = 50
+"""Hosts that hold each of its data."""
 CHURN: Final = 0.01
 """Of the crowd, an hour."""
+TOGETHER: Final = 16
+"""Hosts of the crowd that join at the same moment."""
 ONE: Final = uid_of("one copy")
 QUIET: Final = 0.05
 """Of a core: what a service that has nothing to do may still take."""
@@ -174,18 +178,20 @@ def measure_idle(report: Report, blocks: int) -> None:
             peer = site.peer("serve", credentials).ready()
         boot = new_uid()
         idle = SyncRequest(boot=boot, generation=0).model_dump_json().encode()
-        with Crowd(served.address, bed.certificates.context(hosts[0])) as ours:
-            with Crowd(address_of(peer["url"]), peer_context) as theirs:
-                for number, host in enumerate(hosts):
-                    ours.run([(ours.join(host), hello(host.subject_id, boot, number))])
-                    theirs.join()
-                sides = [(ours, "/v1/sync", served.process), (theirs, "/echo", psutil.Process(peer["pid"]))]
-                rates: list[list[tuple[float, float]]] = [[], []]
-                for number in range(blocks + 1):
-                    for side, (crowd, path, process) in enumerate(sides):
-                        rate = block(crowd, post(path, idle), process)
-                        if number:  # the first is to warm up
-                            rates[side].append(rate)
+        rates: list[list[tuple[float, float]]] = [[], []]
+        with (
+            Crowd(served.address, bed.certificates.context(hosts[0])) as ours,
+            Crowd(address_of(peer["url"]), peer_context) as theirs,
+        ):
+            for number, host in enumerate(hosts):
+                ours.run([(ours.join(host), hello(host.subject_id, boot, number))])
+                theirs.join()
+            sides = [(ours, "/v1/sync", served.process), (theirs, "/echo", psutil.Process(peer["pid"]))]
+            for number in range(blocks + 1):
+                for side, (crowd, path, process) in enumerate(sides):
+                    rate = block(crowd, post(path, idle), process)
+                    if number:  # the first is to warm up
+                        rates[side].append(rate)
     by_clock, by_processor = (
         statistics.median(a[kind] / b[kind] for a, b in zip(*rates, strict=True)) for kind in (0, 1)
     )
@@ -217,7 +223,9 @@ def measure_changed(report: Report, reporting: int) -> None:
         bed = Bed(site)
         hosts = [bed.certificates.issue(Role.WORKER, f"host{number}") for number in range(reporting)]
         data = [
-            StoredDatum(uid_of(host.subject_id, number), f"datum-{host.subject_id}-{number}", ONE, (), (host.subject_id,))
+            StoredDatum(
+                uid_of(host.subject_id, number), f"datum-{host.subject_id}-{number}", ONE, (), (host.subject_id,)
+            )
             for host in hosts
             for number in range(REPORTS)
         ]
@@ -314,7 +322,12 @@ def measure_creation(report: Report, times: int) -> None:
 def creation(numbers: Iterator[int], batch: int) -> bytes:
     """A request for `batch` data of new names."""
     data = [
-        {"name": f"data-{number:09}", "root": f"{uid_of(number)}{uid_of(-number)}", "size": SIZE, "attribute": "one-copy"}
+        {
+            "name": f"data-{number:09}",
+            "root": f"{uid_of(number)}{uid_of(-number)}",
+            "size": SIZE,
+            "attribute": "one-copy",
+        }
         for number in itertools.islice(numbers, batch)
     ]
     return post("/v1/data", json.dumps({"data": data}).encode())
@@ -372,8 +385,8 @@ def measure_crowd(report: Report, wanted: int) -> None:
         hosts = [bed.certificates.issue(Role.WORKER, f"host{number}") for number in range(size + spare)]
         ids = [host.subject_id for host in hosts[:size]]
         data = [
-            StoredDatum(uid_of("crowd", n), f"crowd-{n}", ONE, (ids[n % size], ids[(n + size // 2) % size]))
-            for n in range(size * COPIES // 2)
+            StoredDatum(uid_of("crowd", n), f"crowd-{n}", ONE, [ids[(n * REPLICA + k) % size] for k in range(REPLICA)])
+            for n in range(size * COPIES // REPLICA)
         ]
         copies: dict[HostId, list[StoredDatum]] = {host.subject_id: [] for host in hosts}
         for datum in data:
@@ -381,7 +394,7 @@ def measure_crowd(report: Report, wanted: int) -> None:
                 copies[holder].append(datum)
         fill(
             bed.database,
-            attributes=[StoredAttribute(ONE, None, {"replica": 2, "ft": True})],
+            attributes=[StoredAttribute(ONE, None, {"replica": REPLICA, "ft": True})],
             hosts=[(host.subject_id, host.name) for host in hosts[:size]],
             data=data,
         )
@@ -390,45 +403,44 @@ def measure_crowd(report: Report, wanted: int) -> None:
         }
         served = bed.serve()
         with Crowd(served.address, bed.certificates.context(hosts[0])) as crowd:
-            settle(crowd, [residents[host.subject_id] for host in hosts[:size]])
+
+            def following(member: Member, body: bytes) -> bytes | None:
+                return residents[member.who.subject_id].next(body) if member.who else None
+
+            gather(crowd, [residents[host.subject_id] for host in hosts[:size]], following)
             newcomers = iter([residents[host.subject_id] for host in hosts[size:]])
-            share, syncs, window = steady_state(crowd, residents, newcomers, served)
+            share, syncs, window = steady_state(crowd, newcomers, following, served)
         memory = served.process.memory_info().rss
     report.add(f"processor's share, {size:,} hosts", share, "of one core", at_most=BUSY_TARGET)
     report.add(
-        f"the same, in proportion, for {FULL_CROWD:,} hosts", share * FULL_CROWD / size, "of one core", at_most=BUSY_TARGET
+        f"the same, in proportion, for {FULL_CROWD:,} hosts",
+        share * FULL_CROWD / size,
+        "of one core",
+        at_most=BUSY_TARGET,
     )
     report.keep("crowd", {"hosts": size, "syncs": syncs, "seconds": window, "share": share, "service's memory": memory})
     if size < wanted:
         report.note(f"{wanted:,} hosts were asked for: this machine lets a process open {size:,} connections")
 
 
-def settle(crowd: Crowd, residents: list[Resident]) -> None:
-    """Let everyone join, spread over one heartbeat as they would be long after a start."""
+def gather(crowd: Crowd, residents: list[Resident], following: Next) -> None:
+    """Let everyone join, and go on polling while others join."""
     print(f"{len(residents):,} hosts join", file=sys.stderr, flush=True)
-    for resident in residents:
-        crowd.run([(crowd.join(resident.who), resident.hello())])
+    for start in range(0, len(residents), TOGETHER):
+        for resident in residents[start : start + TOGETHER]:
+            crowd.join(resident.who).ask(resident.hello())
+        crowd.attend(time.perf_counter() + 0.02, following)
 
 
 def steady_state(
-    crowd: Crowd, residents: dict[HostId, Resident], newcomers: Iterator[Resident], served: Served
+    crowd: Crowd, newcomers: Iterator[Resident], following: Next, served: Served
 ) -> tuple[float, int, float]:
     """The service's share of its core while polls end and begin; how many did, in how many seconds."""
     order = random.Random(3)  # noqa: S311 - no secret
-    polls = list(crowd.members)
-    order.shuffle(polls)
-    began = time.perf_counter()
-
-    def following(member: Member, body: bytes) -> bytes | None:
-        return residents[member.who.subject_id].next(body) if member.who else None
-
-    # Polls begin spread over a heartbeat, so that they end so.
-    for number, member in enumerate(polls):
-        crowd.attend(began + HEARTBEAT * number / len(polls), following)
-        member.ask(residents[member.who.subject_id].next(b'"orders":[]') if member.who else b"")
+    crowd.attend(time.perf_counter() + HEARTBEAT, following)  # what follows from so many joining is done by then
     used, began = served.used(), time.perf_counter()
-    syncs, exchanged = 0, 0
-    each = 3600 / (len(polls) * CHURN)
+    syncs = exchanged = 0
+    each = 3600 / (len(crowd.members) * CHURN)
     while (now := time.perf_counter()) < began + HEARTBEAT:
         if now - began >= each * exchanged and (newcomer := next(newcomers, None)):
             exchanged += 1

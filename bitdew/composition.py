@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from bitdew.catalog.database import Database
+from bitdew.catalog.identity_store import IdentityStore
 from bitdew.clock import SystemClock
 from bitdew.core.clock import Clock
 from bitdew.core.errors import BitDewError, error
@@ -130,17 +132,17 @@ class Service:
         exits.callback(lock.release)
         await to_the_end(asyncio.to_thread(lock.acquire))  # a cancelled thread would still take it
 
-        now = clock.now()
-        self.authority = await asyncio.to_thread(
-            Authority.open, settings.authority or settings.home / "authority", now=now, name=settings.name
-        )
-        pair = await self._service_pair()
-
         self.database = (
             Database(settings.database) if settings.database else Database.in_file(settings.home / "catalog.sqlite3")
         )
         exits.push_async_callback(self.database.close)
         await self.database.migrate()
+
+        folder = settings.authority or settings.home / "authority"
+        if self.database.shared:
+            await self._require_shared_authority(folder)
+        self.authority = await asyncio.to_thread(Authority.open, folder, now=clock.now(), name=settings.name)
+        pair = await self._service_pair()
 
         limits = SwarmLimits(upload=settings.upload, slots=REPOSITORY_SLOTS)
         self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials(), limits)
@@ -149,7 +151,7 @@ class Service:
         self.rooms = Rooms(
             name=settings.name,
             repository=settings.repository or settings.home / "repository",
-            uploads=Path("uploads", _name_of(settings.home)) if settings.repository else Path("uploads"),
+            uploads=await asyncio.to_thread(_uploads_of, settings.home) if self.database.shared else Path("uploads"),
             period=settings.period,
             planner=settings.planner,
             clock=clock,
@@ -172,6 +174,16 @@ class Service:
         self._loops = [intake, *loops, asyncio.create_task(self._renew(), name="renewal")]
         exits.push_async_callback(_end, self._loops[1:])
         log.info("serving", url=self.url, home=str(settings.home))
+
+    async def _require_shared_authority(self, folder: Path) -> None:
+        """Refuse a new CA for a grid that has one: nobody who joined would know this service."""
+        if await asyncio.to_thread((folder / "authority.pem").exists):
+            return
+        if not await IdentityStore(self.database).has_certificates():
+            return
+        why = f"its CA is not in {folder}, and nobody who has joined would trust a new one"
+        do = "Give --authority the folder that its other services use, or restore it from a backup."
+        raise error("input.invalid", f"The database {self.database.name} belongs to a grid already", why=why, do=do)
 
     def _repository_address(self, request: web.Request) -> Endpoint:
         """Where the repository's swarm listens. Behind a wildcard it is the address that the caller reached us at."""
@@ -282,6 +294,7 @@ async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
             log.error("a loop had failed", why=repr(outcome))
 
 
-def _name_of(home: Path) -> str:
-    """What tells this home from the others that share a repository."""
-    return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+def _uploads_of(home: Path) -> Path:
+    """The folder for uploads of the service in `home`, in a repository that others on other machines may share."""
+    whose = f"{socket.gethostname()} {home.resolve()}"
+    return Path("uploads", hashlib.sha256(whose.encode()).hexdigest()[:16])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,10 @@ from bitdew.wire.server import Route, Routes
 log = structlog.get_logger(__name__)
 HEARING_PAUSE: Final = 1.0
 """Seconds before what could not be taken in is tried again."""
+TIDY_EVERY: Final = 3600.0
+"""Seconds between two looks for what is old."""
+KEPT: Final = timedelta(days=7)
+"""How long orders that were carried out are kept."""
 RepositoryAddress = Callable[[web.Request], Endpoint]
 
 
@@ -75,6 +80,7 @@ class Rooms:
     ) -> None:
         """Nothing here waits for anything, and nothing is read before `open`."""
         self._period = period
+        self._clock = clock
         data, store = DataStore(database), SchedulerStore(database)
         self.registry = Registry(authority, IdentityStore(database), clock)
         self.hosts = Hosts(store, Liveness(period), clock)
@@ -117,15 +123,12 @@ class Rooms:
         """Let those who decide hear of what changes; the other processes of the database hear with what is stored."""
 
         def data_changed(uids: Collection[Uid]) -> None:
-            self.engine.data_changed(*uids)
+            self.engine.lookout.data_changed(uids)
             self._known.tell(Told(topics=tuple(uids), data=tuple(uids)), stored=True)
 
-        def reattached(uids: Collection[Uid]) -> None:
-            self.engine.reattached(*uids)
-
         self.data.changed = self.contents.changed = data_changed
-        self.data.reattached = reattached
-        self.attributes.changed = self.engine.attribute_changed
+        self.data.reattached = self.engine.lookout.reattached
+        self.attributes.changed = lambda uid: self.engine.lookout.attributes_changed([uid])
         self.registry.on_revoked = self.engine.shut_out
         self.engine.end = self.data.end
         self.feed.listen(self._told.put_nowait)
@@ -135,6 +138,9 @@ class Rooms:
         await self.registry.load()
         await self.contents.open()
         await self.engine.open()
+        for host in self.hosts.records():  # a process may have been killed between the two halves of a revocation
+            if self.registry.is_revoked(host):
+                await self.engine.shut_out(host)
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What turns while the service runs, by name; each is to be cancelled in the end."""
@@ -145,8 +151,21 @@ class Rooms:
             "plan": self.engine.run(),
             "liveness": self.engine.watch_liveness(self._period),
             "progress": share_progress(self._known, self.engine.settings.lease, self._period / 4),
+            "tidying": self._tidy(),
             "suspects": self.contents.check_suspects(),
         }
+
+    async def _tidy(self) -> None:
+        """Forget what nobody will ask for any more, once in a while, until cancelled."""
+        while True:
+            await self._clock.sleep(TIDY_EVERY)
+            if not self.leadership.held:
+                continue
+            try:
+                gone = await self._known.store.purge_orders(self._clock.now() - KEPT)
+                log.info("orders that were carried out long ago are forgotten", orders=gone)
+            except Exception:
+                log.exception("what is old could not be forgotten; it is tried again")
 
     async def _hear(self) -> None:
         """Take in what other processes of the database tell, until cancelled."""

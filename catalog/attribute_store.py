@@ -215,7 +215,8 @@ def not_found(name: str) -> BitDewError:
 def in_use(name: str, users: Collection[str]) -> BitDewError:
     """The error for removing an attribute that `users` have: a few of them, in words."""
     why = f"{', '.join(users)} {'has' if len(users) == 1 else 'have'} it"
-    return error("attribute.in-use", f"The attribute {name!r} can't be removed", why=why, name=name)
+    do = "Give its data another attribute first, or remove them; let other attributes name another affinity."
+    return error("attribute.in-use", f"The attribute {name!r} can't be removed", why=why, do=do, name=name)
 
 
 _RECORDS: Final = select(

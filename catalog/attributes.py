@@ -118,6 +118,10 @@ class Attributes:
         self._require_future(record.attribute)
         return record
 
+    async def data_like(self, name: str) -> list[str]:
+        """Names of living data, among which the one that was meant by `name` is looked for."""
+        return await self._references.data_like(name)
+
     async def refuse_circle_of(self, datum: Uid, name: str, record: AttributeRecord) -> None:
         """Refuse another attribute for the datum `name` if its wishes lead back to it. Hold `linking` meanwhile.
 

@@ -36,12 +36,24 @@ class Contents:
         self.changed: Callable[[Collection[Uid]], None] = lambda _uids: None
 
     async def open(self) -> None:
-        """Seed what is stored; data whose file is gone or cut are marked damaged."""
+        """Seed what is stored; data whose file is gone or cut are marked damaged.
+
+        Raises:
+            HostError: `storage.failed`, where other services' data would be marked, because their folder is not here.
+        """
         contents = await self._store.contents()
+        if self._store.shared and contents:
+            await self.repository.require_folder()
         damaged = set(await self.repository.open(contents))
         # A stop between the end of a datum and the freeing of its bytes: nothing else refers to them.
-        for root in await self._store.removed_roots():
-            await self.repository.delete(root)
+        removed = await self._store.removed_roots()
+        if not self._store.shared:
+            for root in removed:
+                await self.repository.delete(root)
+        else:  # another process may be taking in the same bytes again
+            for root in await self.repository.stored(removed):
+                async with self.changing:
+                    await self.free(root)
         for root, _size in contents:
             if root in damaged:
                 await self._mark(root, damaged=True)

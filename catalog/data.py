@@ -27,6 +27,7 @@ from .attribute_store import AttributeRecord
 from .attributes import Attributes
 from .contents import Contents
 from .data_store import DataStore, Datum
+from .references import datum_not_found
 
 MANY: Final = 200
 """Data that are described in the event loop; more are, in a thread: ten thousand take a tenth of a second."""
@@ -163,25 +164,42 @@ class DataRoom:
         try:
             _require_same(datum, await self._contents.repository.receive(upload.uid, chunks))
             async with self._contents.changing:
-                await self.find(datum.data.uid)  # else no one would ever free them
+                await self.living(datum.data.uid)  # else no one would ever free them
                 await to_the_end(self._contents.keep(upload))
         except BaseException:
             await to_the_end(self._contents.repository.abandon(upload.uid))
             raise
-        return await self.find(datum.data.uid)
+        return await self.living(datum.data.uid)
 
-    # Living data
+    # Finding
 
     async def find(self, name: str) -> Datum:
+        """The living datum of this name or uid; if there is none, the one that ended last, whose copies may still go.
+
+        Raises:
+            UserError: `data.not-found`, with the nearest name of a living one.
+        """
+        datum = await self._store.find(name) or await self._store.find_ended(name)
+        if datum is None:
+            raise datum_not_found(name, await self._attributes.data_like(name))
+        return datum
+
+    async def living(self, name: str) -> Datum:
         """The living datum of this name or uid.
 
         Raises:
-            UserError: `data.not-found`.
+            UserError: `data.not-found`, with the reason if its life has ended.
         """
-        datum = await self._store.find(name)
-        if datum is None:
-            raise error("data.not-found", f"There is no datum {name[:140]!r}", name=name[:140])
+        datum = await self.find(name)
+        if not datum.alive:
+            at = f" at {datum.died:%Y-%m-%d %H:%M:%S} UTC" if datum.died else ""
+            because = datum.died_because.removeprefix(f"{datum.data.name} ends: ")
+            why = f"its life ended{at}" + (f": {because}" if because else "")
+            do = "Put it again, or list what there is: bitdew data ls"
+            raise error("data.not-found", f"There is no datum {name[:140]!r} any more", why=why, do=do, name=name[:140])
         return datum
+
+    # Changing and ending
 
     async def choose(self, name: str, choice: Choice, caller: Subject) -> AttributeRecord:
         """Give a datum another attribute. A life that is counted from the datum's creation still is.
@@ -205,12 +223,22 @@ class DataRoom:
             UserError: `data.not-found`, `certificate.role` for whoever is neither its owner nor an operator.
         """
         datum = await self._mine(name, caller, "remove")
-        await self.end(datum.data.uid, datum.data.root, f"{caller.name} removed it")
-
-    async def end(self, uid: Uid, root: ContentRoot, because: str) -> bool:
-        """End the life of a datum with this content; False if it had ended."""
         async with self._contents.changing:
-            ended = await to_the_end(self._end(uid, root, because))
+            ended = await to_the_end(self._end(datum.data.uid, datum.data.root, f"{caller.name} removed it"))
+        if ended:
+            self.changed([datum.data.uid])
+
+    async def end(self, planned: Datum, because: str) -> bool:
+        """End a life that is over, as was decided when the datum was `planned`.
+
+        Returns:
+            False if it had ended, or was given other wishes meanwhile: what was decided may not be true of those.
+        """
+        uid = planned.data.uid
+        async with self._attributes.linking, self._contents.changing:
+            datum = (await self._store.get([uid])).get(uid)
+            ended = datum is not None and _same_wishes(datum, planned)
+            ended = ended and await to_the_end(self._end(uid, planned.data.root, because))
         if ended:
             self.changed([uid])
         return ended
@@ -222,11 +250,16 @@ class DataRoom:
         return ended
 
     async def _mine(self, name: str, caller: Subject, deed: str) -> Datum:
-        datum = await self.find(name)
+        datum = await self.living(name)
         if caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
             why = "only its owner or an operator may"
             raise error("certificate.role", f"{name!r} is not yours to {deed}", why=why)
         return datum
+
+
+def _same_wishes(one: Datum, other: Datum) -> bool:
+    wishes, others = one.attribute, other.attribute
+    return (wishes.uid, wishes.version, one.ends) == (others.uid, others.version, other.ends)
 
 
 def _made(

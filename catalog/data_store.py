@@ -134,7 +134,9 @@ class DataStore:
         """Why some of `data` could not be stored."""
         uses = Counter(datum.data.name for datum in data)
         if twice := [name for name, count in uses.items() if count > 1]:
-            return name_taken(*twice)
+            told = ", ".join(map(repr, twice[:_NAMED]))
+            why = "a name is that of one living datum"
+            return error("disk.name-taken", f"New data share a name: {told}", why=why, name=twice[0], names=twice)
         async with self._database.read() as session:
             taken = select(DataRow.name).where(among(DataRow.name, list(uses)), DataRow.alive).order_by(DataRow.name)
             if names := list(await session.scalars(taken)):
@@ -153,6 +155,14 @@ class DataStore:
         """The living datum of this name or uid; of a name that is another one's uid, the one of that name."""
         for wanted in (DataRow.name == name, DataRow.uid == name):
             if found := await self._all(_DATA.where(wanted, DataRow.alive)):
+                return found[0]
+        return None
+
+    async def find_ended(self, name: str) -> Datum | None:
+        """Of the data of this name, or uid, whose life ended: the one that ended last."""
+        last = (DataRow.died.desc().nulls_last(), DataRow.created.desc(), DataRow.uid)
+        for wanted in (DataRow.name == name, DataRow.uid == name):
+            if found := await self._all(_DATA.where(wanted, ~DataRow.alive).order_by(*last).limit(1)):
                 return found[0]
         return None
 
@@ -278,7 +288,8 @@ def name_taken(*names: str) -> BitDewError:
     told = ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
     what = "A datum named" if len(names) == 1 else "Data named"
     there = f"{what} {told} {'is' if len(names) == 1 else 'are'} there already"
-    return error("disk.name-taken", there, name=names[0], names=list(names))
+    do = "Choose another name, or remove the old one: bitdew data rm"
+    return error("disk.name-taken", there, do=do, name=names[0], names=list(names))
 
 
 _BEYOND: Final = "\x7f"

@@ -90,7 +90,7 @@ class Disks:
         Raises:
             UserError: `data.not-found`, also for a datum that is no disk.
         """
-        found = await self._data.find(name)
+        found = await self._data.living(name)
         if not isinstance(found, Disk):
             why = "it is a datum without a publisher's record"
             raise error("data.not-found", f"{name[:140]!r} is no disk", why=why, name=name[:140])

@@ -53,3 +53,8 @@ def _state(fault: BaseException) -> str:
 def _first_line(fault: BaseException) -> str:
     text = str(fault).strip().partition("\n")[0]
     return text.rpartition("asyncpg.exceptions.")[2].replace("'>: ", ": ") if "<class 'asyncpg" in text else text
+
+
+def is_nobodys(fault: Exception) -> bool:
+    """Whether nothing can be stored now, whatever it is: the database is away, or another process leads."""
+    return isinstance(fault, BitDewError) and fault.key in {"storage.failed", "storage.full", "leadership.lost"}

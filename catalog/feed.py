@@ -198,7 +198,8 @@ class PostgresFeed:
         payloads = self._payloads(outbox)
         # Payloads are JSON of ours in ASCII; a quote is all that could end the literal.
         quoted = [payload.replace("'", "''") for payload in payloads]
-        await self._say(line, [f"NOTIFY {CHANNEL}, '{payload}'" for payload in quoted])
+        if quoted:  # who has nothing to say must not: the driver takes an empty statement for a broken connection
+            await self._say(line, [f"NOTIFY {CHANNEL}, '{payload}'" for payload in quoted])
         self._owed = False
 
     async def _say(self, line: Line, statements: Sequence[str]) -> None:

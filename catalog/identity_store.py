@@ -127,6 +127,11 @@ class IdentityStore:
         async with self._database.write() as session:
             session.add(CertificateRow(serial=serial, subject_id=subject_id, role=role, name=name, expires=expires))
 
+    async def has_certificates(self) -> bool:
+        """Whether any was ever issued."""
+        async with self._database.read() as session:
+            return await session.scalar(select(CertificateRow.serial).limit(1)) is not None
+
     async def revoked(self) -> set[str]:
         """The subjects whose certificates are revoked."""
         query = select(CertificateRow.subject_id).where(CertificateRow.revoked.is_not(None))

@@ -56,7 +56,7 @@ class References:
             name = attribute.lifetime.target.name
             found = await self._data.find(name)
             if found is None:
-                raise _dangling("lifetime", "datum", name, await self._data_like(name))
+                raise _dangling("lifetime", "datum", name, await self.data_like(name))
             mortal = found.data.uid
         return Targets(data, other, mortal, self._pins(attribute.pin) if attribute.pin else ())
 
@@ -69,7 +69,7 @@ class References:
             do = f"Write data:{name} or attr:{name}."
             raise error("attribute.invalid", f"affinity can't be {name!r} alone", why=why, do=do, attribute="affinity")
         if datum is None and attribute is None:
-            like = [] if kind == "attr" else await self._data_like(name)
+            like = [] if kind == "attr" else await self.data_like(name)
             like += [] if kind == "data" else await self.attributes_like()
             what = {"data": "datum", "attr": "attribute"}.get(kind, "datum or attribute")
             raise _dangling("affinity", what, name, like)
@@ -90,8 +90,10 @@ class References:
             found.add(ids[0])
         return tuple(sorted(found))
 
-    async def _data_like(self, name: str) -> list[str]:
-        return [found.data.name for found in await self._data.search(name[:2], limit=MOST_LIKE)]
+    async def data_like(self, name: str) -> list[str]:
+        """The names of living data, among which the nearest is looked for: what begins alike, and then the first."""
+        alike = [*await self._data.search(name[:2], limit=MOST_LIKE), *await self._data.search(limit=MOST_LIKE)]
+        return list(dict.fromkeys(found.data.name for found in alike))
 
     async def attributes_like(self) -> list[str]:
         """The names of attributes, among which the nearest is looked for."""
@@ -160,6 +162,12 @@ def not_found(name: str, like: Iterable[str]) -> BitDewError:
     fault = attribute_store.not_found(name)
     fault.do = _suggestion(name, like) or fault.do
     return fault
+
+
+def datum_not_found(name: str, like: Iterable[str]) -> BitDewError:
+    """The error for a datum that is not there, with the one that was meant perhaps."""
+    do = _suggestion(name, like) or "List what there is: bitdew data ls"
+    return error("data.not-found", f"There is no datum {name[:140]!r}", do=do, name=name[:140])
 
 
 def _dangling(key: str, what: str, name: str, like: Iterable[str]) -> BitDewError:

@@ -89,6 +89,19 @@ class Repository:
             log.warning("files of no known datum are kept", folder=str(self._files), files=sorted(strays))
         return damaged
 
+    async def require_folder(self) -> None:
+        """Refuse to go on without a folder that has been a repository before.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        if not await asyncio.to_thread(self._files.is_dir):
+            why = f"there is no {self._files}, and the database knows of bytes in it"
+            do = (
+                f"Mount it, or give --repository the folder that the services share. If it is lost, make {self._files}."
+            )
+            raise error("storage.failed", f"{self._folder} is not the repository", why=why, do=do)
+
     def _prepare_folders(self) -> None:
         self._files.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._uploading, ignore_errors=True)  # an upload does not outlive the process that receives it
@@ -252,6 +265,10 @@ class Repository:
         """Whether this content is here, whole as far as anyone knows."""
         seed = self._seeds.get(root)
         return seed is not None and seed.metainfo.content.size == size
+
+    async def stored(self, roots: set[ContentRoot]) -> set[ContentRoot]:
+        """Those of these contents that have a file, whole or not."""
+        return roots & await asyncio.to_thread(_files_in, self._files)
 
     async def still_there(self, contents: set[tuple[ContentRoot, int]]) -> set[tuple[ContentRoot, int]]:
         """Those of these contents whose files are in the folder."""

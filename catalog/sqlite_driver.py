@@ -49,7 +49,7 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
 
     def __init__(self, adapt_connection: Any) -> None:
         self._adapt_connection = adapt_connection
-        self._connection = adapt_connection._connection
+        self._connection = adapt_connection._connection  # noqa: SLF001
         self._cursor: Any = _Done()
         self._soft_closed_memoized = EMPTY_DICT
         self._rows = deque()

@@ -2,10 +2,11 @@
 
 Owns the order in which the planner is asked. Pure: it knows no clock and no store, and decides nothing about copies.
 
-Three lists, and a datum may stand in several: *changed* data are planned next, those of higher priority first; *waking*
-data when their instant comes; *open* data, which miss something that a host could give, when a host that may give it
-joins, changes or gets room. That is a sweep: it goes through the open data of the attributes that the host matches, in
-the order in which their deficits are served, a part at a time, so that a grid full of wishes never stops the others.
+Four lists, and a datum may stand in several: *changed* data are planned next, those of higher priority first; *waking*
+data when their instant comes; data whose repairs were *held back*, as many as may be begun then; *open* data, which
+miss something that a host could give, when a host that may give it joins, changes or gets room. That is a sweep: it
+goes through the open data of the attributes that the host matches, in the order in which their deficits are served, a
+part at a time, so that a grid full of wishes never stops the others.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Agenda:
         self._wakes: dict[Uid, datetime] = {}
         self._instants: list[tuple[datetime, Uid]] = []
         self._open: dict[Uid, Standing] = {}
+        self._priorities: dict[Uid, int] = {}
+        """Of the data whose priority is not 0."""
+        self._held_back: SortedDict = SortedDict()
+        """Data whose repairs wait for their turn, in the order of service: (-priority, created, uid) → uid."""
+        self._turns: dict[Uid, tuple[int, datetime, Uid]] = {}
         self._queues: dict[Uid, SortedDict] = {}
         """For each attribute its open data, in the order of service: (created, uid) → uid."""
         self._sweeps: dict[Uid, tuple[datetime, Uid] | None] = {}
@@ -70,22 +76,49 @@ class Agenda:
             else:
                 self._sweeps[attribute] = None
 
-    def settle(self, uid: Uid, wake_at: datetime | None, standing: Standing | None) -> None:
-        """A datum was planned: look again at `wake_at` if nothing happens; `standing` if a host could change that."""
+    def settle(
+        self, uid: Uid, wake_at: datetime | None, standing: Standing, *, is_open: bool = False, held_back: bool = False
+    ) -> None:
+        """A datum was planned.
+
+        Args:
+            uid: The datum.
+            wake_at: When to look again though nothing happens.
+            standing: How it stands among the others.
+            is_open: Whether a host that joins, changes or gets room could change the plan.
+            held_back: Whether repairs were held back that could be begun otherwise.
+        """
         self._forget_wake(uid)
         if wake_at is not None:
-            self._wakes[uid] = wake_at
-            heapq.heappush(self._instants, (wake_at, uid))
-        if standing == self._open.get(uid):
+            self.look_later(uid, wake_at)
+        self._priorities.pop(uid, None)
+        if standing.priority:
+            self._priorities[uid] = standing.priority
+        self._leave_turn(uid)
+        if held_back:
+            self._turns[uid] = turn = (-standing.priority, standing.created, uid)
+            self._held_back[turn] = uid
+        if is_open and standing == self._open.get(uid):
             return
         self._close(uid)
-        if standing is not None:
+        if is_open:
             self._open[uid] = standing
             self._queues.setdefault(standing.attribute, SortedDict())[standing.created, uid] = uid
+
+    def look_later(self, uid: Uid, at: datetime) -> None:
+        """Look at a datum at this instant, whatever it waits for besides."""
+        self._wakes[uid] = at
+        heapq.heappush(self._instants, (at, uid))
+
+    def _leave_turn(self, uid: Uid) -> None:
+        if (turn := self._turns.pop(uid, None)) is not None:
+            del self._held_back[turn]
 
     def forget(self, uid: Uid) -> None:
         """The datum is gone for good."""
         self._changed.pop(uid, None)
+        self._priorities.pop(uid, None)
+        self._leave_turn(uid)
         self._forget_wake(uid)
         self._close(uid)
 
@@ -108,15 +141,22 @@ class Agenda:
 
     # What to do ---------------------------------------------------------------------------------------------------
 
-    def take(self, most: int, now: datetime) -> list[Uid]:
-        """The data to plan together now, at most `most` of them; they are off the agenda until they are settled."""
+    def take(self, most: int, now: datetime, repairs: int = 0) -> list[Uid]:
+        """The data to plan together now, at most `most` of them, if as many as `repairs` may be begun.
+
+        They are off the agenda until they are settled.
+        """
         while self._instants and self._instants[0][0] <= now:
             at, uid = heapq.heappop(self._instants)
             if self._wakes.get(uid) == at:
                 del self._wakes[uid]
                 self._changed[uid] = None
         room_for_sweeps = most // SWEEP_SHARE if self._sweeps else 0
-        chosen = dict.fromkeys(self._next_changed(most - room_for_sweeps))
+        # A datum may need several; one that needs none any more leaves its turn to the next.
+        chosen = dict.fromkeys(itertools.islice(self._held_back.values(), min(2 * repairs, most - room_for_sweeps)))
+        for uid in chosen:
+            self._leave_turn(uid)
+        chosen |= dict.fromkeys(self._next_changed(most - room_for_sweeps - len(chosen)))
         chosen |= dict.fromkeys(self._next_swept(most - len(chosen)))
         return list(chosen)
 
@@ -124,9 +164,9 @@ class Agenda:
         if len(self._changed) <= most:
             taken = list(self._changed)
         else:
-            urgent = (uid for uid in self._changed if (known := self._open.get(uid)) and known.priority > 0)
-            first = heapq.nsmallest(most, urgent, key=lambda uid: -self._open[uid].priority)
-            taken = list(dict.fromkeys([*first, *itertools.islice(self._changed, most)]))[:most]
+            rank = self._priorities
+            taken = heapq.nsmallest(most, self._changed, key=lambda uid: -rank.get(uid, 0)) if rank else []
+            taken = taken or list(itertools.islice(self._changed, most))
         for uid in taken:
             del self._changed[uid]
         return taken
@@ -179,7 +219,12 @@ class Agenda:
 
     def watches(self, uid: Uid) -> bool:
         """Whether the datum waits for anything."""
-        return uid in self._open or uid in self._wakes
+        return uid in self._open or uid in self._wakes or uid in self._turns
+
+    @property
+    def held_back(self) -> int:
+        """How many data wait for their turn to be repaired."""
+        return len(self._turns)
 
     def open_data(self) -> Iterator[Uid]:
         """The data that wait for a host, in the order in which their deficits are served."""

@@ -6,7 +6,8 @@ stored, so that no plan has to count. Changed under the facts lock alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +17,7 @@ from bitdew.core.states import INTENDED, MACHINE, PlacementState
 from .planner.census import Census
 from .planner.host_index import HostIndex
 from .planner.snapshot import HostRow
-from .records import HostRecord, MachineRecord
+from .records import HostRecord, MachineRecord, Totals
 from .store import SchedulerStore
 
 TAKEN: Final = INTENDED | {PlacementState.HELD}
@@ -32,6 +33,13 @@ class _Sum:
     memory: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    totals: Mapping[HostId, Totals]
+    running: Mapping[HostId, tuple[int, int]]
+    census: Sequence[tuple[Uid, HostId, int, int]]
+
+
 class Books:
     """The sums of all hosts."""
 
@@ -39,7 +47,8 @@ class Books:
         """`reserve` is what is always left free of a host's file system, in bytes."""
         self._store = store
         self._sums: dict[HostId, _Sum] = {}
-        self._stale: set[HostId] = set()
+        self._stale: dict[HostId, int] = {}
+        self._marks = 0
         self._records: dict[HostId, HostRecord] = {}
         self._reserve = reserve
         self.index = HostIndex(reserve=reserve)
@@ -47,49 +56,76 @@ class Books:
 
     async def load(self, hosts: Iterable[HostRecord]) -> None:
         """Count everything."""
+        counted = await self._count(None)
         self._records = {record.host: record for record in hosts}
-        self._sums, self._stale, self.census, self.index = {}, set(), Census(), HostIndex(reserve=self._reserve)
-        await self._count(None)
+        self._sums, self._stale, self.census, self.index = {}, {}, Census(), HostIndex(reserve=self._reserve)
+        self._take_over(counted)
         for record in self._records.values():
             self._put(record.host)
 
-    async def _count(self, hosts: Collection[HostId] | None) -> None:
-        for host, totals in (await self._store.host_totals(hosts)).items():
+    async def _count(self, hosts: Collection[HostId] | None) -> _Counted:
+        totals, running = await self._store.host_totals(hosts), await self._store.memory_on(hosts)
+        return _Counted(totals, running, await self._store.census(hosts=hosts))
+
+    def _take_over(self, counted: _Counted) -> None:
+        for host, totals in counted.totals.items():
             sums = self._sums.setdefault(host, _Sum())
             sums.committed, sums.transfers = totals.committed, totals.transfers
-        for host, (machines, memory) in (await self._store.memory_on(hosts)).items():
+        for host, (machines, memory) in counted.running.items():
             sums = self._sums.setdefault(host, _Sum())
             sums.machines, sums.memory = machines, memory
-        for attribute, host, taken, held in await self._store.census(hosts=hosts):
+        for attribute, host, taken, held in counted.census:
             self.census.add(attribute, host, taken=taken, held=held)
 
-    def mark_stale(self, hosts: Iterable[HostId]) -> None:
-        """What these hosts hold was changed by another process, or it is not known whether a change was stored."""
-        self._stale.update(hosts)
+    def mark_stale(self, hosts: Iterable[HostId]) -> int:
+        """What these hosts hold was changed by another process, or it is not known whether a change was stored.
 
-    def mark_true(self, hosts: Iterable[HostId]) -> None:
-        """What these hosts hold is counted after all."""
-        self._stale.difference_update(hosts)
+        Returns:
+            The number of this mark, for `mark_true`.
+        """
+        self._marks += 1
+        self._stale.update(dict.fromkeys(hosts, self._marks))
+        return self._marks
 
-    async def refresh(self) -> None:
-        """Count anew what another process changed."""
-        stale, self._stale = self._stale, set()
+    @property
+    def stale(self) -> bool:
+        """Whether something is to be counted anew."""
+        return bool(self._stale)
+
+    def mark_true(self, hosts: Iterable[HostId], mark: int) -> None:
+        """What these hosts hold is counted after all, unless they were marked again after `mark`."""
+        for host in hosts:
+            if self._stale.get(host) == mark:
+                del self._stale[host]
+
+    async def refresh(self) -> set[HostId]:
+        """Count anew what may be wrong; the hosts that have more room than was counted before."""
+        stale = dict(self._stale)
         if not stale:
-            return
-        for host in stale:
+            return set()
+        counted = await self._count(list(stale))
+        before = {host: self._room_taken(host) for host in stale}
+        for host, mark in stale.items():
+            self.mark_true([host], mark)
             self._sums.pop(host, None)
             self.census.forget(host)
-        await self._count(stale)
+        self._take_over(counted)
         for host in stale:
             self._put(host)
+        return {host for host in stale if any(map(operator.lt, self._room_taken(host), before[host]))}
+
+    def _room_taken(self, host: HostId) -> tuple[int, int, int]:
+        sums = self._sums.get(host) or _Sum()
+        return sums.committed, sums.transfers, sums.memory
 
     async def recount(self, attributes: Collection[Uid]) -> None:
         """Count the copies of these attributes anew: data were given others."""
+        counted = await self._store.census(attributes=attributes)
         for attribute in attributes:
             for host in list(self.census.hosts(attribute)):
                 taken, held = self.census.taken(attribute, host), self.census.held(attribute, host)
                 self.census.add(attribute, host, taken=-taken, held=-held)
-        for attribute, host, taken, held in await self._store.census(attributes=attributes):
+        for attribute, host, taken, held in counted:
             self.census.add(attribute, host, taken=taken, held=held)
 
     def host_changed(self, record: HostRecord) -> None:

@@ -7,19 +7,19 @@ nothing: that is the planner's. What is to be looked at stands on the agenda; th
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from bitdew.clock import wait_at_most
-from bitdew.core.errors import BitDewError
-from bitdew.core.ids import ContentRoot, HostId, Uid
-from bitdew.core.states import HostState, PlacementState
-from bitdew.tasks import to_the_end
+from bitdew.core.ids import HostId, Uid
+from bitdew.core.states import PlacementState
+from bitdew.tasks import first_of, to_the_end
 
+from ..catalog.data_store import Datum
+from ..catalog.faults import is_nobodys
 from ..catalog.feed import Told
 from ..catalog.leadership import Leadership
 from .agenda import Agenda, Standing
@@ -28,6 +28,7 @@ from .decisions import Decisions, decide
 from .gathering import Gathered, Gathering
 from .hosts import HostChange
 from .known import Known
+from .lookout import Lookout
 from .planner import Outlook, Place, Plan, plan
 from .planner.snapshot import PlannerSettings, Snapshot
 
@@ -35,19 +36,22 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 200
 """Data that are planned in one round: few enough that the loop never stops for long."""
 LONGEST_NAP: Final = 3600.0
-SURVEY_EVERY: Final = 600.0
-"""Seconds between two looks at every datum where several processes share the database."""
+SURVEY_EVERY: Final = 6 * 3600.0
+"""Seconds between two looks at every datum where several processes share the database: only a defect needs it."""
 DEFECT_PAUSE: Final = 5.0
 
-Ending = tuple[Uid, ContentRoot, str]
-"""A datum whose life ends, what it is, and why."""
+Ending = tuple[Datum, str]
+"""A datum whose life ends, as it was when that was decided, and why."""
+End = Callable[[Datum, str], Awaitable[bool]]
+Changed = tuple[Uid, Uid, PlacementState | None, PlacementState]
+"""A datum of which a copy went from one state to another, and its attribute."""
 
 
 class Engine:
     """Turns changed facts into stored orders.
 
     Attributes:
-        agenda: What is to be planned, and when.
+        lookout: Knows what is to be planned, and when.
         books: What the hosts hold in sum.
         settings: The planner's figures.
         end: Ends the life of a datum, for a reason, and frees its bytes: the catalog's part.
@@ -57,120 +61,49 @@ class Engine:
         self._known = known
         self._leadership = leadership
         self.settings = settings
-        self.agenda = Agenda()
         self.books = Books(known.store, settings.reserve)
+        self.lookout = Lookout(known, self.books, leadership)
         self.gathering = Gathering(known, self.books, settings, known.clock.now())
-        self.end: Callable[[Uid, ContentRoot, str], Awaitable[bool]] = _nobody_ends
-        self._work = asyncio.Event()
+        self.end: End = _nobody_ends
         self._survey: Uid | None = None
         self._surveying = False
         self._surveyed = 0.0
         """When the last survey ended."""
-        self._rewritten: set[Uid] = set()
-        self._recounted: set[Uid] = set()
-        self._touched: set[Uid] = set()
         self._epoch: int | None = None
         self._repairs: list[float] = []
 
+    @property
+    def agenda(self) -> Agenda:
+        """What is to be planned, and when."""
+        return self.lookout.agenda
+
     async def open(self) -> None:
         """Read what is stored; everything is looked at once, since no one knows what happened while no one looked."""
-        async with self._known.database.facts():
-            self._known.wishes.learn((await self._known.attributes.all()).values())
-            await self._known.hosts.load()
-            await self.books.load(self._known.hosts.records().values())
-        self._epoch, self.agenda = self._leadership.epoch, Agenda()
+        known = self._known
+        async with known.database.facts():
+            known.wishes.learn((await known.attributes.all()).values())
+            await known.hosts.load()
+            await self.books.load(known.hosts.records().values())
+            self._epoch = self._leadership.epoch
+            self.lookout.begin()
+            # Those of the highest priority come first, as they would have if it had been known all the time.
+            for attribute in known.wishes.by_priority():
+                self.lookout.look_at(await known.data.with_attribute([attribute]))
         self.look_at_all()
-
-    # What happened ------------------------------------------------------------------------------------------------
-
-    def look_at(self, *data: Uid) -> None:
-        """Something changed about these data. Who does not lead need not remember: who takes the lead looks at all."""
-        if self._leadership.held:
-            self.agenda.look_at(data)
-            self._work.set()
 
     def look_at_all(self) -> None:
         """Nobody knows what changed: every datum is looked at, after those that are known to have changed."""
         self._survey, self._surveying = None, True
-        self._work.set()
+        self.lookout.work.set()
 
-    def attribute_changed(self, *attributes: Uid) -> None:
-        """Attributes have other wishes now: every datum that has them is looked at."""
-        self._rewritten.update(attributes)
-        self._work.set()
-
-    def reattached(self, *attributes: Uid) -> None:
-        """Data were taken from some of these attributes and given to others."""
-        self._recounted.update(attributes)
-        self._work.set()
-
-    async def _learn_attributes(self) -> None:
-        rewritten, self._rewritten = self._rewritten, set()
-        if rewritten:
-            found = await self._known.attributes.get(rewritten)
-            self._known.wishes.learn(found.values())
-            for gone in rewritten - found.keys():
-                self._known.wishes.forget(gone)
-            self.look_at(*await self._known.data.with_attribute(rewritten))
-        recounted, self._recounted = self._recounted, set()
-        if recounted:
-            await self.books.recount(recounted)
+    def look_at(self, *data: Uid) -> None:
+        """Something changed about these data."""
+        self.lookout.look_at(data)
 
     async def host_changed(self, change: HostChange) -> None:
         """A host joined, fell silent, came back, or said something new. Under the facts lock."""
-        old, new = change.old, change.new
-        host, store = new.host, self._known.store
-        self.books.host_changed(new)
-        facts = new.report.to_facts(host)
-        moved = old is None or old.state is not new.state
-        if moved and old is not None:
-            on_host = await store.data_on(host)
-            blip = {old.state, new.state} == {HostState.ALIVE, HostState.SUSPECT}
-            self.look_at(*(uid for uid in on_host if not blip or self.agenda.watches(uid)))
-        if old is not None and (otherwise := self._known.wishes.judging_otherwise(old.report.to_facts(host), facts)):
-            self.look_at(*await store.data_on(host, otherwise))
-        if new.state is HostState.ALIVE:
-            await self.has_room([host])
-
-    async def has_room(self, hosts: Collection[HostId]) -> None:
-        """These hosts joined, changed or have room: what waits for such hosts is looked at. Under the facts lock."""
-        wishes, agenda = self._known.wishes, self.agenda
-        for host in hosts:
-            record = self._known.hosts.get(host)
-            if record is None or record.state is not HostState.ALIVE:
-                continue
-            facts = record.report.to_facts(host)
-            agenda.offer(list(wishes.admitting(agenda.open_attributes, facts)))
-            if agenda.open_attributes:
-                self.look_at(*(uid for uid in await self._known.store.data_on(host) if agenda.is_open(uid)))
-            if calling := list(wishes.admitting(wishes.calling, facts)):
-                self.look_at(*await self._known.store.lacking(host, calling))
-        self._work.set()
-
-    async def copies_changed(self, changed: Iterable[tuple[Uid, Uid, PlacementState | None, PlacementState]]) -> None:
-        """Copies went from one state to another: `(datum, its attribute, old, new)`. Under the facts lock.
-
-        Data that go where these are held, or may not, are looked at with them.
-        """
-        following = set[Uid]()
-        for uid, attribute, old, new in changed:
-            self.look_at(uid)
-            if (old is PlacementState.HELD) != (new is PlacementState.HELD):
-                following |= self._known.wishes.following(uid, attribute)
-        if following:
-            self.look_at(*await self._known.data.with_attribute(following))
-
-    def data_changed(self, *data: Uid) -> None:
-        """Data were added, ended, damaged or mended: they are looked at, and those that live or go with them."""
-        if self._leadership.held:
-            self._touched.update(data)
-        self.look_at(*data)
-
-    async def _look_at_relatives(self) -> None:
-        touched, self._touched = self._touched, set()
-        concerned = {attribute for uid in touched for attribute in self._known.wishes.tied_to(uid)}
-        if concerned:
-            self.look_at(*await self._known.data.with_attribute(concerned))
+        self.books.host_changed(change.new)
+        await self.lookout.host_changed(change)
 
     async def shut_out(self, subject_id: str) -> None:
         """A certificate was revoked: if it was a host's, the host is banned, and its poll ends."""
@@ -196,13 +129,13 @@ class Engine:
                     self.books.host_changed(change.new)
                 if self._leadership.held:
                     for change in changes:
-                        await self.host_changed(change)
-                    await self.has_room(told.hosts)
+                        await self.lookout.host_changed(change)
         for host, generation in told.waiting.items():
             known.hosts.order_waits(host, generation)
-        self.data_changed(*told.data)
-        self.attribute_changed(*told.attributes)
-        self.reattached(*told.attributes)
+        self.lookout.data_changed(told.data)
+        self.lookout.attributes_changed(told.attributes)
+        self.lookout.reattached(told.attributes)
+        self.lookout.work.set()
         for topic in told.topics:
             known.changes.bump(topic)
 
@@ -218,59 +151,66 @@ class Engine:
                 if self.is_due():
                     await to_the_end(self.step())
                 else:
-                    await wait_at_most(self._known.clock, self._nap(), self._woken())
+                    # What is done while the lead is lost is not on the agenda.
+                    woken = first_of(self.lookout.work.wait(), self._leadership.lost.wait())
+                    await wait_at_most(self._known.clock, self._nap(), woken)
             except Exception:
                 log.exception("the facts can't be read or the plan can't be stored")
                 await self._known.clock.sleep(DEFECT_PAUSE)
-                self.look_at_all()
+                await self._recover()
+
+    async def _recover(self) -> None:
+        """Orders may have been stored though their storing was told to have failed: those who wait are told now."""
+        self.look_at_all()
+        try:
+            newest = await self._known.store.newest_open()
+        except Exception:
+            log.exception("the orders can't be read")
+            return
+        for host, generation in newest.items():
+            self._known.hosts.order_waits(host, generation)
+            self._known.changes.bump(host)
 
     def is_due(self) -> bool:
         """Whether there is something to plan for at this moment."""
         wake_at = self.agenda.wake_at
-        if self._surveying or self.agenda.busy or self._rewritten or self._recounted or self._touched:
+        if self._surveying or self.lookout.busy or self.books.stale:
+            return True
+        if self.agenda.held_back and self._repairs_left():
             return True
         if self._known.database.shared and self._known.clock.monotonic() - self._surveyed > SURVEY_EVERY:
-            self.look_at_all()  # a process may have been killed between storing a fact and telling of it
+            self.look_at_all()
             return True
         return wake_at is not None and wake_at <= self._known.clock.now()
 
     def _nap(self) -> float:
-        self._work.clear()
+        self.lookout.work.clear()
         longest = SURVEY_EVERY if self._known.database.shared else LONGEST_NAP
+        if self.agenda.held_back and self._repairs:  # the first of the latest repairs is forgotten then
+            next_one = self._repairs[0] + self.settings.repair_pause.total_seconds() - self._known.clock.monotonic()
+            longest = min(longest, max(next_one, 0.01))
         wake_at = self.agenda.wake_at
         if wake_at is None:
             return longest
         seconds = (wake_at - self._known.clock.now()).total_seconds()
         return min(max(seconds, 0.01), longest)
 
-    async def _woken(self) -> None:
-        """Return once there is work, or the lead is lost: what is done until it is had again is not on the agenda."""
-        waits = [asyncio.ensure_future(self._work.wait()), asyncio.ensure_future(self._leadership.lost.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.wait(waits)
-
     async def step(self) -> None:
         """Plan once, for a batch of what changed."""
         async with self._known.database.facts():
-            await self.books.refresh()
-            await self._learn_attributes()
-            await self._look_at_relatives()
-            batch = self.agenda.take(BATCH, self._known.clock.now())
+            await self.lookout.follow_up()
+            batch = self.agenda.take(BATCH, self._known.clock.now(), self._repairs_left())
             if self._surveying and len(batch) < BATCH:
                 batch = list(dict.fromkeys([*batch, *await self._survey_more(BATCH - len(batch))]))
             try:
                 ended = await self._plan(batch)
             except Exception as fault:
-                if _is_no_datums(fault):
+                if is_nobodys(fault):
                     raise
                 log.exception("planning failed", data=len(batch))
                 ended = await self._plan_each(batch)
-        for uid, root, why in ended:
-            await self.end(uid, root, why)
+        for ending in ended:
+            await self.end(*ending)
 
     async def _survey_more(self, most: int) -> list[Uid]:
         page = await self._known.store.page(self._survey, most)
@@ -298,8 +238,8 @@ class Engine:
             self.agenda.forget(uid)
             return
         row = snapshot.data[uid]
-        standing = Standing(row.attribute_uid, row.attribute.priority, row.data.created) if outlook.open else None
-        self.agenda.settle(uid, outlook.wake_at, standing)
+        standing = Standing(row.attribute_uid, row.attribute.priority, row.data.created)
+        self.agenda.settle(uid, outlook.wake_at, standing, is_open=outlook.open, held_back=outlook.held_back)
 
     async def _plan_each(self, batch: Collection[Uid]) -> list[Ending]:
         """A defect in planning one datum must not end the planning of the others: it alone is set aside for a while."""
@@ -308,16 +248,16 @@ class Engine:
             try:
                 ended += await self._plan([uid])
             except Exception as fault:
-                if _is_no_datums(fault):
+                if is_nobodys(fault):
                     raise
                 log.error("a datum can't be planned", data=uid, why=repr(fault))  # noqa: TRY400
-                self.agenda.settle(uid, self._known.clock.now() + timedelta(seconds=DEFECT_PAUSE), None)
+                self.agenda.look_later(uid, self._known.clock.now() + timedelta(seconds=DEFECT_PAUSE))
         return ended
 
     async def snapshot(self, data: Collection[Uid]) -> Snapshot:
         """The facts about these data, for who explains them. Takes the facts lock."""
         async with self._known.database.facts():
-            await self.books.refresh()
+            await self.lookout.has_room(await self.books.refresh())
             return (await self.gathering.gather(data, self._repairs_left())).snapshot
 
     def _repairs_left(self) -> int:
@@ -336,7 +276,9 @@ class Engine:
             planned.actions, gathered.placements, gathered.machines, self._known.hosts.next_generation, now
         )
         # Should anything below fail, what was stored of it is counted anew rather than guessed.
-        self.books.mark_stale({order.host for order in decided.orders})
+        hosts = {order.host for order in decided.orders}
+        hosts |= {machine.host for machine in decided.machines if machine.host is not None}
+        mark = self.books.mark_stale(hosts)
         told = decided.told()
         await self._known.store.record(
             now=now,
@@ -348,17 +290,19 @@ class Engine:
         )
         repairs = sum(isinstance(action, Place) and action.repair for action in planned.actions)
         self._repairs += [self._known.clock.monotonic()] * repairs
-        await self._book(decided, gathered)
-        self.books.mark_true({order.host for order in decided.orders})
         for order in decided.orders:
             self._known.hosts.order_waits(order.host, order.generation)
         for placement in decided.placements:
             self._known.progress.forget(placement.data, placement.host)
+        left = self._book(decided, gathered)
+        self.books.mark_true(hosts, mark)
         self._known.tell(told, stored=True)
-        return [(uid, gathered.data[uid].data.root, why) for uid, why in decided.ended.items()]
+        await self.lookout.copies_changed(left)
+        return [(gathered.data[uid], why) for uid, why in decided.ended.items()]
 
-    async def _book(self, decided: Decisions, gathered: Gathered) -> None:
-        changed = []
+    def _book(self, decided: Decisions, gathered: Gathered) -> list[Changed]:
+        """Count what was decided; the copies that no longer count as held."""
+        changed: list[Changed] = []
         for placement in decided.placements:
             datum = gathered.data[placement.data]
             known = gathered.placements.get((placement.data, placement.host))
@@ -371,8 +315,7 @@ class Engine:
         for machine in decided.machines:
             memory = gathered.memory[machine.uid]
             self.books.machine_changed(gathered.machines[machine.uid], machine, memory=memory)
-        if changed:
-            await self.copies_changed(changed)
+        return changed
 
     # Watching -----------------------------------------------------------------------------------------------------
 
@@ -390,7 +333,8 @@ class Engine:
         await self._known.hosts.flush()
         if not self._leadership.held:
             return
-        await self._known.hosts.learn_heard()
+        if self._known.database.shared:
+            await self._known.hosts.learn_heard()
         async with self._known.database.facts():
             changed = await self._known.hosts.judge(self._leadership.check)
             for change in changed:
@@ -400,11 +344,6 @@ class Engine:
             log.info("hosts changed", states=states)
 
 
-def _is_no_datums(fault: Exception) -> bool:
-    """Whether nothing can be planned now: the database is away, or another process leads."""
-    return isinstance(fault, BitDewError) and fault.key in {"storage.failed", "storage.full", "leadership.lost"}
-
-
-async def _nobody_ends(_uid: Uid, _root: ContentRoot, _why: str) -> bool:
+async def _nobody_ends(_datum: Datum, _why: str) -> bool:
     """Without a catalog behind it, nothing ends."""
     return False

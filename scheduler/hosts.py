@@ -27,6 +27,10 @@ FREE_STEP: Final = 64 * 2**20
 """Bytes by which a host's free space must change to be worth another look: it moves a little all the time."""
 
 
+LEAST_STEP: Final = 2**20
+"""The same for a host that has little: a sixteenth of that, but no less than this."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostChange:
     """A host that is worth another look: as it was, if it was known, and as it is."""
@@ -121,6 +125,8 @@ class Hosts:
         entry = self._entries.get(host)
         if entry is None or entry.record.state is not HostState.ALIVE or generation > entry.record.generation:
             return False
+        if host in self._unsaved or entry.mattered is None or entry.mattered.state is not HostState.ALIVE:
+            return False  # what it said before could not be stored, and nobody knows of it yet
         self._heard[host] = self._clock.now()
         self._liveness.heard(host, self._clock.monotonic())
         return True
@@ -140,10 +146,11 @@ class Hosts:
                 raise error("input.invalid", "The first sync of a host says what the host is", field="host")
             record = HostRecord(host, report.name, HostState.JOINING, now, now, report, generation)
             entry = self._entries[host] = _Entry(record, None)
-        if entry.record.state is HostState.BANNED:
-            raise error("host.banned", f"The host {entry.record.name} was banned")
+        self.require_admitted(host)
         old, report = entry.record, report or entry.record.report
-        state = self._liveness.heard(host, self._clock.monotonic()) or old.state
+        self._liveness.heard(host, self._clock.monotonic())
+        # Not what it became by that: it may have been judged, and heard again before the judgement was stored.
+        state = old.state if old.state is HostState.DRAINED else HostState.ALIVE
         entry.record = replace(
             old,
             name=report.name,
@@ -163,6 +170,16 @@ class Hosts:
             return None
         entry.mattered = entry.record
         return HostChange(before, entry.record)
+
+    def require_admitted(self, host: HostId) -> None:
+        """Refuse a host that was shut out.
+
+        Raises:
+            UserError: `host.banned`.
+        """
+        record = self.get(host)
+        if record is not None and record.state is HostState.BANNED:
+            raise error("host.banned", f"The host {record.name} was banned")
 
     def take_back(self, change: HostChange) -> None:
         """The change could not be stored: whatever the host says next is taken for that change again."""
@@ -184,11 +201,12 @@ class Hosts:
         entry = self._entries.get(host)
         if entry is None or entry.record.state is HostState.BANNED:
             return None
-        self._liveness.ban(host)
         old = entry.record
-        entry.record = entry.mattered = replace(old, state=HostState.BANNED, state_since=self._clock.now())
-        await self._store.save_hosts([entry.record])
-        return HostChange(old, entry.record)
+        banned = replace(old, state=HostState.BANNED, state_since=self._clock.now())
+        await self._store.save_hosts([banned])
+        self._liveness.ban(host)
+        entry.record = entry.mattered = banned
+        return HostChange(old, banned)
 
     def told_all(self, host: HostId, boot: str) -> None:
         """This start of the worker has told its whole inventory."""
@@ -264,6 +282,6 @@ class Hosts:
 
 def _matters(old: HostReport, new: HostReport) -> bool:
     """Whether the planner may decide otherwise by what a host says now."""
-    if abs(old.free - new.free) >= FREE_STEP:
+    if abs(old.free - new.free) >= min(FREE_STEP, max(LEAST_STEP, old.free // 16)):
         return True
     return old.model_copy(update={"free": new.free, "used": new.used}) != new

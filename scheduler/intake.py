@@ -33,7 +33,7 @@ TOGETHER: Final = 64
 """Reports that are taken in at once, at most."""
 _SETTLED: Final = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
 _LAUNCHED: Final = frozenset({MachineState.RUNNING}) | MACHINE.ends()
-_FREED: Final = frozenset({PlacementState.GONE, PlacementState.FAILED})
+_FREED: Final = frozenset({PlacementState.GONE, PlacementState.FAILED, PlacementState.LOST})
 
 
 @dataclass(slots=True)
@@ -105,9 +105,13 @@ class Intake:
         try:
             async with self._known.database.facts():
                 await self._take(batch)
-        except Exception as fault:  # whoever said it says it again: nothing of it was stored
+        except Exception as fault:  # whoever said it says it again
             if not isinstance(fault, BitDewError):
                 log.exception("reports could not be taken in", hosts=len(batch))
+                if len(batch) > 1:  # what one host says must not harm the others
+                    for said in batch:
+                        await self._take_batch([said])
+                    return
             for said in batch:
                 _refuse(said, fault)
 
@@ -125,15 +129,18 @@ class Intake:
         told = _told(news, self._known.hosts.unsaved())
         try:
             stored = await self._store(news, told, now)
+            self._book(news, facts)
+            self._known.tell(told, stored=stored)
+            await self._engine_learns(news, facts)
         except BaseException:
+            # A shared database may have stored it though it was told to have failed; and what follows from it is not
+            # told a second time, since it changes nothing then.
             for change in reversed(news.hosts):
                 self._known.hosts.take_back(change)
-            # A shared database may have stored it after all, and only the answer was lost.
             self._engine.books.mark_stale({said.host for said in heard})
             self._engine.look_at(*told.data)
+            self._engine.look_at_all()
             raise
-        await self._engine_learns(news, facts)
-        self._known.tell(told, stored=stored)
         for said, suspects in answers:
             if said.request.full:
                 self._known.hosts.told_all(said.host, said.request.boot)
@@ -267,24 +274,32 @@ class Intake:
         self._known.hosts.saved(records)
         return True
 
-    async def _engine_learns(self, news: _News, facts: _Facts) -> None:
-        """Once all is stored: who is woken reads it."""
-        engine, changed = self._engine, []
+    def _book(self, news: _News, facts: _Facts) -> None:
+        """Count what was stored."""
+        books = self._engine.books
         for change in news.hosts:
-            await engine.host_changed(change)
+            books.host_changed(change.new)
         for (uid, host), placement in news.placements.items():
             known, datum = facts.placements.get((uid, host)), facts.data[uid]
             old, attribute = known.state if known else None, datum.attribute.uid
-            engine.books.placement_changed(host, old, placement.state, size=datum.data.size, attribute=attribute)
-            changed.append((uid, attribute, old, placement.state))
+            books.placement_changed(host, old, placement.state, size=datum.data.size, attribute=attribute)
             if placement.state in _SETTLED:
                 self._known.progress.forget(uid, host)
-        await engine.copies_changed(changed)
         for uid, machine in news.machines.items():
-            engine.books.machine_changed(facts.machines[uid], machine, memory=facts.memory[uid])
-            engine.look_at(machine.data)
+            books.machine_changed(facts.machines[uid], machine, memory=facts.memory[uid])
+
+    async def _engine_learns(self, news: _News, facts: _Facts) -> None:
+        """What may be decided otherwise now that all is stored and counted."""
+        lookout, changed = self._engine.lookout, []
+        for change in news.hosts:
+            await lookout.host_changed(change)
+        for (uid, host), placement in news.placements.items():
+            known = facts.placements.get((uid, host))
+            changed.append((uid, facts.data[uid].attribute.uid, known.state if known else None, placement.state))
+        await lookout.copies_changed(changed)
+        lookout.look_at(machine.data for machine in news.machines.values())
         if news.roomy:
-            await engine.has_room(news.roomy)  # what could not be served for want of room may be now
+            await lookout.has_room(news.roomy)  # what could not be served for want of room may be now
 
 
 def _told(news: _News, unsaved: Sequence[HostRecord]) -> Told:

@@ -2,10 +2,14 @@
 
 Owns the moments of hearing, in memory; what changes is told to whoever listens. A scheduler that restarts gives every
 host a whole period to be heard, so that its own absence is never taken for theirs.
+
+Each host whose silence may change something has an alarm, at the earliest moment at which it can. Being heard leaves
+the alarm where it is: it is set anew when it goes off. So hosts that sync cost nothing when silence is judged.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +19,10 @@ from bitdew.core.states import HOST, HostState
 
 GRACE: Final = 0.5
 """Of a period: how late a sync may be before it counts as missed."""
+EARLY: Final = 0.001
+"""Seconds by which a host is looked at too early rather than too late: a sum of such figures is not exact."""
+_JUDGED: Final = frozenset({HostState.ALIVE, HostState.SUSPECT, HostState.JOINING})
+"""What a host can be that may yet be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,17 @@ class Liveness:
         self.period = period
         self._heard: dict[HostId, float] = {}
         self._states: dict[HostId, HostState] = {}
+        self._alarms: dict[HostId, float] = {}
+        self._queue: list[tuple[float, HostId]] = []
+        """The alarms, the next one first; and some that were replaced by others."""
 
     def load(self, states: Mapping[HostId, HostState], now: float) -> None:
         """Begin with what was stored; everyone counts as heard now."""
         self._states = dict(states)
         self._heard = dict.fromkeys(states, now)
+        self._alarms, self._queue = {}, []
+        for host in self._states:
+            self._set_alarm(host)
 
     def heard(self, host: HostId, now: float) -> HostState | None:
         """`host` synced; its new state if that changed."""
@@ -55,6 +69,7 @@ class Liveness:
         if old in {HostState.DRAINED, HostState.BANNED, HostState.ALIVE}:
             return None
         self._states[host] = HOST.check(old, HostState.ALIVE, of=host)
+        self._set_alarm(host)
         return HostState.ALIVE
 
     def heard_before(self, host: HostId, moment: float) -> None:
@@ -65,6 +80,7 @@ class Liveness:
         """Another process says what `host` is."""
         self._states[host] = state
         self._heard[host] = now
+        self._set_alarm(host)
 
     def ban(self, host: HostId) -> None:
         """Silence and syncs no longer change what `host` is."""
@@ -72,16 +88,35 @@ class Liveness:
 
     def judge(self, now: float) -> list[Silence]:
         """The hosts whose silence changed their state since the last judgement."""
-        changed = []
-        for host, heard in self._heard.items():
-            silence = now - heard
-            old = self._states[host]
-            new = old
-            if silence > self.period * (3 + GRACE) and old in {HostState.ALIVE, HostState.SUSPECT, HostState.JOINING}:
-                new = HostState.LOST
-            elif silence > self.period * (1 + GRACE) and old is HostState.ALIVE:
-                new = HostState.SUSPECT
-            if new is not old:
+        changed, looked_at = [], []
+        while self._queue and self._queue[0][0] < now:
+            moment, host = heapq.heappop(self._queue)
+            if self._alarms.get(host) != moment:
+                continue
+            del self._alarms[host]
+            looked_at.append(host)
+            silence, old = now - self._heard[host], self._states[host]
+            if (new := self._after(silence, old)) is not old:
                 self._states[host] = HOST.check(old, new, of=host)
                 changed.append(Silence(host, old, new, silence))
+        for host in looked_at:
+            self._set_alarm(host)
         return changed
+
+    def _after(self, silence: float, old: HostState) -> HostState:
+        """What a host is after so many seconds of silence, if it was `old`."""
+        if silence > self.period * (3 + GRACE) and old in _JUDGED:
+            return HostState.LOST
+        if silence > self.period * (1 + GRACE) and old is HostState.ALIVE:
+            return HostState.SUSPECT
+        return old
+
+    def _set_alarm(self, host: HostId) -> None:
+        """Have a host looked at when its silence may change what it is, if it ever may."""
+        if (state := self._states[host]) not in _JUDGED:
+            return
+        missed = 1 if state is HostState.ALIVE else 3
+        moment = self._heard[host] + self.period * (missed + GRACE) - EARLY
+        if self._alarms.get(host, moment + 1) > moment:
+            self._alarms[host] = moment
+            heapq.heappush(self._queue, (moment, host))

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bitdew.core.ids import HostId, Uid
@@ -28,6 +43,22 @@ _TAKEN: Final = sorted({*INTENDED, PlacementState.HELD})
 _TAKES_SPACE: Final = sorted({*_TAKEN, PlacementState.DROPPING})
 _STEPS: Final = 500
 _NOTHING_THERE: Final = sorted({PlacementState.GONE, PlacementState.LOST})
+_COMING: Final = (PlacementState.HELD, PlacementState.VERIFYING, PlacementState.FETCHING, PlacementState.ASSIGNED)
+
+
+def _peers() -> CompoundSelect[str]:
+    """The hosts of a datum by state, each state on the circle from a host on. A part of an index answers each arm."""
+    host, of, asking = _TABLE.c.host, bindparam("of"), bindparam("asking")
+    here = select(host).where(_TABLE.c.data == of).order_by(host).limit(bindparam("most"))
+    arms = [
+        select(here.where(_TABLE.c.state == state, beyond).subquery().c.host)
+        for state in _COMING
+        for beyond in (host > asking, host < asking)
+    ]
+    return union_all(*arms)
+
+
+_PEERS: Final = _peers()
 
 
 class PlacementStore:
@@ -56,6 +87,22 @@ class PlacementStore:
             return {}
         rows = await self._rows(_PLACEMENTS.where(among_pairs(PlacementRow.data, PlacementRow.host, pairs)))
         return {(Uid(row.data), HostId(row.host)): _placement(row) for row in rows}
+
+    async def peers_of(self, data: Collection[Uid], asking: HostId, most: int) -> dict[Uid, list[HostId]]:
+        """Hosts that hold these data, or are to, by datum: those who hold it first, then those who come next to it.
+
+        Args:
+            data: The data.
+            asking: Who is to be told of them; it is not among them.
+            most: How many to name in each state, in each direction. The hosts stand on a circle and are named from
+                `asking` on, so that many who ask are not all told of the same few.
+        """
+        found: dict[Uid, list[HostId]] = {}
+        async with self._database.read() as session:
+            for uid in data:
+                told = {"of": uid, "asking": asking, "most": most}
+                found[uid] = [HostId(host) for host in (await session.execute(_PEERS, told)).scalars()]
+        return found
 
     async def placed(self) -> set[Uid]:
         """The data of which some host has or should have a copy, dead ones included."""
@@ -130,9 +177,19 @@ class PlacementStore:
 
     # Data by host and attribute ------------------------------------------------------------------------------------
 
-    async def data_on(self, host: HostId, attributes: Collection[Uid] | None = None) -> list[Uid]:
-        """The data, of these attributes or of any, of which `host` has or should have something, dead ones included."""
+    async def data_on(
+        self, host: HostId, attributes: Collection[Uid] | None = None, among_data: Collection[Uid] | None = None
+    ) -> list[Uid]:
+        """The data of which `host` has or should have something, dead ones included.
+
+        Args:
+            host: The host.
+            attributes: Only data of these attributes.
+            among_data: Only these data.
+        """
         query = select(PlacementRow.data).where(PlacementRow.host == host, PlacementRow.state != PlacementState.GONE)
+        if among_data is not None:
+            query = query.where(among(PlacementRow.data, among_data))
         if attributes is not None:
             its = among(DataRow.attribute, attributes)
             query = query.join(DataRow, DataRow.uid == PlacementRow.data).where(its)
@@ -179,9 +236,10 @@ async def put_steps(session: AsyncSession, steps: Mapping[tuple[Uid, HostId], St
     own = _TABLE.c
     earlier = or_(own.lease_until.is_(None), own.lease_until <= bindparam("until"))
     here = and_(own.data == bindparam("of"), own.host == bindparam("at"), own.generation <= bindparam("by"))
+    coming = or_(*(own.state == state for state in sorted(INTENDED)))  # a list can't be given for many rows at once
     moved = (
         update(_TABLE)
-        .where(here, own.state.in_(sorted(INTENDED)), earlier)
+        .where(here, coming, earlier)
         .values(
             lease_until=bindparam("until"),
             done=bindparam("so_far"),

@@ -55,6 +55,7 @@ class ProgressBook:
     def forget(self, data: Uid, host: HostId) -> None:
         """The copy is no longer on its way."""
         self._steps.pop((data, host), None)
+        self._fresh.discard((data, host))
 
     def take_fresh(self, now: datetime) -> dict[tuple[Uid, HostId], Step]:
         """The steps that are new since this was asked. Copies of which nothing is heard any more are forgotten."""

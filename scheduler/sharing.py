@@ -6,7 +6,6 @@ host talks to another process.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -23,11 +22,11 @@ OF_LEASE: Final = 0.25
 
 async def share_progress(known: Known, lease: timedelta, most: float) -> None:
     """Store what was heard of copies on their way, every `most` seconds or more often, until cancelled."""
-    if not known.database.shared:
-        await asyncio.Event().wait()
     while True:
         await known.clock.sleep(min(OF_LEASE * lease.total_seconds(), most))
         try:
-            await to_the_end(known.store.save_steps(known.progress.take_fresh(known.clock.now())))
+            fresh = known.progress.take_fresh(known.clock.now())
+            if known.database.shared:  # else nobody is there to read it
+                await to_the_end(known.store.save_steps(fresh))
         except Exception:
             log.exception("the progress of copies could not be stored; what comes next is")

@@ -6,7 +6,8 @@ level-triggered: a reply that is lost is asked for again, and an order that is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from typing import Final
 
 import structlog
 
@@ -14,7 +15,6 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.orders import OrderKind
-from bitdew.core.states import INTENDED, PlacementState
 from bitdew.wire import limits
 from bitdew.wire.models import (
     LaunchOrder,
@@ -28,9 +28,11 @@ from bitdew.wire.models import (
 from ..catalog.data_store import Datum
 from .intake import Intake
 from .known import Known
-from .records import MachineRecord, OrderRecord, PlacementRecord
+from .records import MachineRecord, OrderRecord
 
 log = structlog.get_logger(__name__)
+OTHERS: Final = limits.PEERS - 1
+"""Hosts that one is told of for a datum, beside the repository."""
 
 
 class Sync:
@@ -61,6 +63,7 @@ class Sync:
             seen = self._known.changes.version(host)
             if self._known.hosts.waiting(host) <= request.generation:
                 await self._known.changes.wait(host, seen, min(request.wait, self._period))
+        self._known.hosts.require_admitted(host)  # it may have been shut out meanwhile
         orders, generation = list[Order](), request.generation
         if self._known.hosts.waiting(host) > generation or request.full or ask_all:
             orders, generation = await self._orders(host, generation, repository)
@@ -69,14 +72,17 @@ class Sync:
     async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:
         """The swarm endpoints of hosts that hold or fetch some content, those who hold it first."""
         disks = await self._known.data.of_root(root)
-        placements = await self._known.store.placements_of([disk.data.uid for disk in disks])
-        return self._peers([p for found in placements.values() for p in found], asking)
+        peers = await self._peers([disk.data.uid for disk in disks], asking)
+        return list(dict.fromkeys(endpoint for found in peers.values() for endpoint in found))[:OTHERS]
 
-    def _peers(self, placements: Sequence[PlacementRecord], asking: HostId) -> list[Endpoint]:
-        useful = [p for p in placements if p.host != asking and (p.state is PlacementState.HELD or p.state in INTENDED)]
-        useful.sort(key=lambda p: p.state is not PlacementState.HELD)
-        found = [self._known.hosts.endpoint(placement.host) for placement in useful]
-        return list(dict.fromkeys(endpoint for endpoint in found if endpoint is not None))[: limits.PEERS - 1]
+    async def _peers(self, data: Collection[Uid], asking: HostId) -> dict[Uid, list[Endpoint]]:
+        """The swarm endpoints of some hosts that hold or fetch these data, by datum, those who hold it first."""
+        found = await self._known.store.peers_of(data, asking, OTHERS) if data else {}
+        endpoint = self._known.hosts.endpoint
+        return {
+            uid: list(dict.fromkeys(where for host in hosts if (where := endpoint(host)) is not None))[:OTHERS]
+            for uid, hosts in found.items()
+        }
 
     # What goes out ------------------------------------------------------------------------------------------------
 
@@ -88,11 +94,11 @@ class Sync:
         launched = {o.subject for o in open_orders if o.kind is OrderKind.LAUNCH}
         machines = {m.uid: m for m in await self._known.store.machines(uids=launched)} if launched else {}
         disks = await self._known.data.get({*about, *(machine.data for machine in machines.values())})
-        placements = await self._known.store.placements_of(about) if about else {}
+        peers = await self._peers({o.subject for o in open_orders if o.kind is OrderKind.PLACE}, host)
         orders = []
         for order in open_orders:
             try:
-                orders.append(await self._wire(order, host, repository, disks, machines, placements))
+                orders.append(await self._wire(order, repository, disks, machines, peers))
             except (KeyError, BitDewError):
                 log.exception("an order can't be sent", order=order.uid, kind=order.kind)
         all_told = len(open_orders) < limits.ORDERS or open_orders[-1].generation <= after
@@ -103,11 +109,10 @@ class Sync:
     async def _wire(
         self,
         order: OrderRecord,
-        host: HostId,
         repository: Endpoint,
         disks: dict[Uid, Datum],
         machines: dict[Uid, MachineRecord],
-        placements: dict[Uid, list[PlacementRecord]],
+        peers: dict[Uid, list[Endpoint]],
     ) -> Order:
         place = launch = None
         if order.kind is OrderKind.PLACE:
@@ -119,7 +124,7 @@ class Sync:
                 info_hash=disk.info_hash,
                 protocol=disk.attribute.attribute.protocol.value,
                 repository=str(repository),
-                peers=[str(peer) for peer in self._peers(placements[order.subject], host)],
+                peers=[str(peer) for peer in peers[order.subject]],
             )
         elif order.kind is OrderKind.LAUNCH:
             machine = machines[order.subject]

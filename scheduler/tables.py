@@ -30,6 +30,8 @@ class PlacementRow(Base):
     """One datum on one host."""
 
     __tablename__ = "placements"
+    # Peers are chosen by it: some of those that hold a datum, however many do.
+    __table_args__ = (Index("ix_placements_data_state_host", "data", "state", "host"),)
 
     data: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
     host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"), primary_key=True, index=True)

@@ -24,6 +24,7 @@ class Wishes:
         self._affine: defaultdict[Uid, set[Uid]] = defaultdict(set)
         self._mortal: defaultdict[Uid, set[Uid]] = defaultdict(set)
         self._calling: set[Uid] = set()
+        self._clinging: set[Uid] = set()
 
     def learn(self, records: Iterable[AttributeRecord]) -> None:
         """Take in attributes as they are now."""
@@ -40,6 +41,8 @@ class Wishes:
                 self._mortal[record.lifetime_data].add(record.uid)
             if record.pins or (record.attribute.replicas == EVERYWHERE and record.attribute.affinity is None):
                 self._calling.add(record.uid)
+            if record.attribute.replicas == EVERYWHERE and record.attribute.affinity is not None:
+                self._clinging.add(record.uid)
 
     def forget(self, uid: Uid) -> None:
         """The attribute is gone."""
@@ -52,6 +55,7 @@ class Wishes:
         if known.lifetime_data is not None:
             self._mortal[known.lifetime_data].discard(uid)
         self._calling.discard(uid)
+        self._clinging.discard(uid)
 
     def get(self, uid: Uid) -> AttributeRecord | None:
         """The attribute, if it is known."""
@@ -64,6 +68,26 @@ class Wishes:
     def tied_to(self, uid: Uid) -> set[Uid]:
         """The attributes whose data die with the datum `uid`, or go where it goes."""
         return self._mortal.get(uid, set()) | self._affine.get(uid, set())
+
+    @property
+    def attributes_are_followed(self) -> bool:
+        """Whether the affinity of any attribute names another attribute."""
+        return any(self._affine.get(uid) for uid in self._records.keys() & self._affine.keys())
+
+    def by_priority(self) -> list[Uid]:
+        """The attributes whose deficits are served before the others', the first standing first."""
+        urgent = [record for record in self._records.values() if record.attribute.priority > 0]
+        return [record.uid for record in sorted(urgent, key=lambda r: (-r.attribute.priority, r.uid))]
+
+    def target_of(self, uid: Uid) -> Uid | None:
+        """The datum or the attribute that the affinity of this attribute names."""
+        known = self._records.get(uid)
+        return (known.affinity_data or known.affinity_attribute) if known else None
+
+    @property
+    def clinging(self) -> Collection[Uid]:
+        """The attributes whose data are wanted on every holder of what their affinity names."""
+        return self._clinging
 
     @property
     def calling(self) -> Collection[Uid]:

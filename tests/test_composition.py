@@ -143,7 +143,7 @@ async def test_a_liveness_that_can_not_be_stored_once_ends_nothing(
     async with Service(settings) as service:
         judged = asyncio.Event()
 
-        async def judge() -> None:
+        async def judge(_check) -> None:
             judged.set()
             raise OSError("the disk is away for a moment")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from bitdew.core.ids import HostId, Uid, new_uid
 from bitdew.trust.authority import Authority
@@ -123,7 +123,7 @@ class Crowd:
         self._selector = selectors.DefaultSelector()
         self.members: list[Member] = []
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ class Crowd:
         bare = socket.create_connection(self._address, timeout=PATIENCE)
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line = self._context.wrap_socket(bare, server_hostname=SERVICE_NAME)
-        line.setblocking(False)  # noqa: FBT003
+        line.setblocking(False)
         member = Member(line, who)
         self.members.append(member)
         self._selector.register(line, selectors.EVENT_READ, member)

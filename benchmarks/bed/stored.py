@@ -173,8 +173,8 @@ _MAKE_MANY: Final = """
     SELECT lower(hex(randomblob(16))) AS uid, i FROM numbers ORDER BY uid
 """
 _ADD_MANY: Final = """
-    INSERT INTO data (uid, name, root, size, piece_length, info_hash, created, owner, attribute, alive, damaged, awaited,
-        died_because)
+    INSERT INTO data (uid, name, root, size, piece_length, info_hash, created, owner, attribute, alive, damaged,
+        awaited, died_because)
     SELECT fresh.uid, 'datum-' || fresh.uid, lower(hex(randomblob(32))), ?, ?, lower(hex(randomblob(32))), ?, ?,
         numbered_attributes.uid, 1, 0, 0, ''
     FROM fresh JOIN numbered_attributes ON numbered_attributes.rowid = 1 + fresh.i % ? ORDER BY fresh.uid

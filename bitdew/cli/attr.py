@@ -52,7 +52,7 @@ def define(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Define attributes, or change them, together with all data that have them."""
+    """Define attributes, or change them for all data that have them: what is given replaces all that was wished."""
     wanted = _said(said, file, wished)
 
     async def work(grid: BitDew) -> list[AttributeView]:
@@ -62,7 +62,7 @@ def define(
 
     def shown() -> Iterator[object]:
         for one in views:
-            data = f"; {one.data} data have it" if one.data else ""
+            data = f"; {_having(one)}" if one.data else ""
             yield f"{one.name} is {'defined' if one.version == 1 else 'changed'}: {_wishes(one)}{data}"
 
     Output(as_json=as_json).document({"attributes": [one.model_dump(mode="json") for one in views]}, shown)
@@ -173,10 +173,14 @@ def _about(view: AttributeView) -> Iterator[tuple[str, str]]:
     yield "affinity to", _target(view.affinity_data, "the datum") or _target(view.affinity_attribute, "the attribute")
     yield "ends with", _target(view.lifetime_data, "the datum")
     yield "pinned to", ", ".join(view.pins)
-    yield "data", f"{view.data} have it"
+    yield "data", _having(view)
     yield "owner", view.owner
     yield "defined", f"{moment(view.created)} UTC"
     yield "changed", f"{moment(view.changed)} UTC, version {view.version}" if view.version > 1 else ""
+
+
+def _having(view: AttributeView) -> str:
+    return "1 datum has it" if view.data == 1 else f"{view.data} data have it"
 
 
 def _target(uid: str | None, what: str) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitdew.core.errors import error
+
 from .options import Home, Json
 from .output import Output
 from .running import configure_log, run
@@ -87,6 +89,8 @@ def restore(
 
     output = Output(as_json=as_json)
     configure_log(as_json=as_json, quiet=True)
+    if not file.exists():
+        raise error("disk.file-missing", f"{file.absolute()} does not exist", path=str(file))
     places = _places(home, database, authority, repository)
     with output.progress("Verifying") as report:
         done = run(put_back(places, file.absolute(), now=SystemClock().now(), replace=force, report=report))

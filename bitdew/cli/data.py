@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
 from .data_views import moment, one_datum, placements, summary, wanted_of, wishes_of
@@ -112,6 +113,10 @@ def where(
 def attr(name: DatumName, wished: Wished, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Give a datum another attribute: a defined one, or wishes, which replace all that it had."""
     choice = wished.choice()
+    if not wished.given and wished.name is None:
+        why = "neither --attr nor a wish was given"
+        do = "Give one of them; --replica 1 alone is the default."
+        raise error("input.invalid", f"It is not clear what {name!r} is to have", why=why, do=do)
     view = ask(profile, url, lambda grid: grid.choose(name, choice))
     document = {"datum": name, "attribute": view.model_dump(mode="json")}
 

@@ -28,6 +28,11 @@ VERDICTS = {"holds": "green", "intended": "cyan", "chosen": "cyan", "displaced":
 def summary(reply: WhereReply) -> str:
     """One line on a datum's copies."""
     datum = reply.data
+    if not datum.alive:
+        left = sum(one.state is not PlacementState.GONE for one in reply.placements)
+        freed = format_size(sum(one.freed for one in reply.placements))
+        copies = "copy" if left == 1 else "copies"
+        return f"{datum.name}: {_end_of(datum)}; {left} {copies} left, {freed} freed on hosts"
     if datum.awaited:
         return f"{datum.name}: its bytes have not come yet. Send them: bitdew data put FILE --name {datum.name}"
     wanted = "on every eligible host" if datum.wanted < 0 else f"of {datum.wanted} wanted"
@@ -75,12 +80,21 @@ def _about(datum: DataView) -> Iterator[tuple[str, str]]:
         yield "valid", f"{moment(datum.created)} to {moment(datum.expires)} UTC"
     else:
         yield "created", f"{moment(datum.created)} UTC"
-    yield "ends", f"{moment(datum.ends)} UTC" if datum.ends else ""
+    yield "ends", f"{moment(datum.ends)} UTC" if datum.ends and datum.alive else ""
+    yield "ended", "" if datum.alive else _end_of(datum)
     yield "attribute", datum.attribute_name or ""
     yield "wishes", wishes_of(datum.attribute)
-    yield "copies", f"{datum.held} held, {datum.intended} on their way, {wanted_of(datum)} wanted"
-    yield "sent", f"{format_size(datum.egress)} by the repository"
-    yield "repository", _own_copy(datum)
+    wanted = f", {datum.intended} on their way, {wanted_of(datum)} wanted" if datum.alive else " still"
+    yield "copies", f"{datum.held} held{wanted}"
+    yield "sent", f"{format_size(datum.egress)} by the repository" if datum.alive else ""
+    yield "repository", _own_copy(datum) if datum.alive else ""
+
+
+def _end_of(datum: DataView) -> str:
+    """When and why its life ended."""
+    at = f" at {datum.died:%Y-%m-%d %H:%M:%S} UTC" if datum.died else ""
+    because = datum.died_because.removeprefix(f"{datum.name} ends: ")
+    return f"its life ended{at}" + (f": {because}" if because else "")
 
 
 def _is_disk(datum: DataView) -> TypeGuard[DiskView]:
@@ -116,6 +130,11 @@ def explained(reply: ExplainReply) -> Iterator[object]:
     """Numbers, what each wish amounts to, a verdict for each host, and what happens next and when."""
     wanted = "all" if reply.wanted < 0 else str(reply.wanted)
     name = reply.data.name
+    if not reply.data.alive:
+        yield heading(f"{name}: {_end_of(reply.data)}; {reply.data.held} held still")
+        yield from _host_verdicts(reply, "holds", "intended", "displaced")
+        yield from (f"Next: {sentence}" for sentence in reply.next)
+        return
     yield heading(f"{name}: {wanted} wanted, {reply.held} held, {reply.intended} on their way, {reply.missing} missing")
     called = f"Attribute {reply.data.attribute_name}" if reply.data.attribute_name else "Wishes"
     yield f"{called}: {wishes_of(reply.data.attribute) or 'none'}"
@@ -123,14 +142,21 @@ def explained(reply: ExplainReply) -> Iterator[object]:
         yield f"  {sentence}"
     if reply.lifetime:
         yield f"Lifetime: {reply.lifetime}"
-    rows = table("HOST", "VERDICT", "REASON")
-    for one in reply.hosts:
-        rows.add_row(one.host_name, Text(one.verdict, style=VERDICTS.get(one.verdict, "")), one.reason)
-    yield rows if reply.hosts else "No host has joined."
-    for sentence in reply.next:
+    yield from _host_verdicts(reply) if reply.hosts else ["No host has joined."]
+    for sentence in reply.next or ["nothing, until something changes."]:
         yield f"Next: {sentence}"
     if reply.when:
         yield f"Looked at again at {reply.when:%Y-%m-%d %H:%M:%S} UTC, or as soon as something changes."
+
+
+def _host_verdicts(reply: ExplainReply, *verdicts: str) -> Iterator[Table]:
+    """A row for each host, or for each of these verdicts; no table without a row."""
+    rows = table("HOST", "VERDICT", "REASON")
+    for one in reply.hosts:
+        if not verdicts or one.verdict in verdicts:
+            rows.add_row(one.host_name, Text(one.verdict, style=VERDICTS.get(one.verdict, "")), one.reason)
+    if rows.row_count:
+        yield rows
 
 
 def _percent(one: PlacementView) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from bitdew.core.errors import error
+
 from .data_views import placements, summary
 from .waiting import saying_why
 
@@ -52,6 +54,9 @@ async def _all_held(
         async for reply in replies:
             moved()
             datum = reply.data
+            if not datum.alive:
+                why = datum.died_because or "it was removed"
+                raise error("data.not-found", f"{name!r} ended before its copies were placed", why=why, name=name)
             wanted = datum.wanted if datum.wanted >= 0 else max(1, len(reply.placements))
             done = sum(min(one.done, datum.size) for one in reply.placements)
             report(min(done, wanted * datum.size), wanted * datum.size)

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from bitdew.core.attribute import Attribute
 
-Number = int | None
 Words = str | None
 OPTIONS: Final[dict[str, Any]] = {
     "replica": Annotated[
-        Number,
+        Words,
         typer.Option(
-            "--replica", help="Verified copies wanted; -1 on every eligible host. Unsaid: 1, or with --affinity all."
+            "--replica",
+            help="Verified copies wanted; -1 on every eligible host. Unsaid: 1, or with --affinity all.",
+            metavar="N",
         ),
     ],
     "ft": Annotated[bool, typer.Option("--ft", help="Make copies again elsewhere when their hosts are lost.")],
@@ -42,11 +43,16 @@ OPTIONS: Final[dict[str, Any]] = {
         Words, typer.Option("--spread", help="No two copies on one value of this label.", metavar="LABEL")
     ],
     "protocol": Annotated[Words, typer.Option("--protocol", help="How copies move: auto, bittorrent or http.")],
-    "distrib": Annotated[Number, typer.Option("--distrib", help="Data of this attribute on one host at most.")],
-    "pin": Annotated[
-        list[str], typer.Option("--pin", help="A host that keeps a copy, whatever else. May be repeated.")
+    "distrib": Annotated[
+        Words, typer.Option("--distrib", help="Data of this attribute on one host at most.", metavar="N")
     ],
-    "priority": Annotated[Number, typer.Option("--priority", help="Which is placed first: the higher.")],
+    "pin": Annotated[
+        list[str],
+        typer.Option("--pin", help="A host that keeps a copy, whatever else. May be repeated.", metavar="HOST"),
+    ],
+    "priority": Annotated[
+        Words, typer.Option("--priority", help="Which is placed first: the higher, -1000 to 1000.", metavar="N")
+    ],
 }
 """The option of each key of an attribute, in the order of the table of keys."""
 
@@ -58,7 +64,7 @@ class Wished:
     """What the options of an attribute said.
 
     Attributes:
-        given: The wishes that were said, by their keys.
+        given: The wishes that were said, by their keys, as they were written.
         name: The attribute that `--attr` named.
     """
 
@@ -72,8 +78,10 @@ class Wished:
             UserError: `attribute.invalid`, `attribute.requires`.
         """
         from bitdew.core.attribute import Attribute
+        from bitdew.core.attribute_keys import from_text
 
-        return Attribute.from_dict(self.given)
+        read = {key: from_text(key, said) if isinstance(said, str) else said for key, said in self.given.items()}
+        return Attribute.from_dict(read)
 
     def choice(self) -> Attribute | str:
         """The attribute that was named, or the wishes.

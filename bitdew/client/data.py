@@ -111,8 +111,10 @@ class DataCalls(Connection):
         """
         checked_name(name, "datum's name")
         choice = chosen(attribute)
+        # Rather told before 20 GB are read than after.
         if isinstance(choice, str):
-            await self.attribute(choice)  # rather told before 20 GB are read than after
+            await self.attribute(choice)
+        await self._require_free(name)
         content = await _identified(path, reading)
         wanted = m.DatumRequest(name=name, root=content.root, size=content.size, attribute=choice)
         try:
@@ -121,8 +123,12 @@ class DataCalls(Connection):
             if fault.key != "disk.name-taken":
                 raise
             known = await self.datum(name)
-            if known.root != content.root or not (known.awaited or known.damaged):
+            if not (known.awaited or known.damaged):
                 raise
+            if known.root != content.root:
+                why = f"its root is {known.root[:16]}…, and the file's is {content.root[:16]}…"
+                do = "Send the file that was announced, or choose another name."
+                raise error("disk.changed", f"{path} is not what {name!r} waits for", why=why, do=do) from None
             uid, ours = Uid(known.uid), False
         datum = await self.datum(uid)
         if not datum.awaited and not datum.damaged:
@@ -202,6 +208,13 @@ class DataCalls(Connection):
             raise
         finally:
             await image.close()
+
+    async def _require_free(self, name: str) -> None:
+        """Refuse the name of a living datum that needs no bytes."""
+        for known in (await self.page(name, limit=1)).data:
+            if known.name == name and not known.awaited and not known.damaged:
+                do = "Choose another name, or remove the old one: bitdew data rm"
+                raise error("disk.name-taken", f"A datum named {name!r} is there already", do=do, name=name)
 
     async def _take_back_datum(self, uid: Uid) -> None:
         """Remove a datum that came to nothing; the reason why it did is what the caller hears of."""

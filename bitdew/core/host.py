@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Endpoint:
     port: int
 
     @classmethod
+    @functools.lru_cache(maxsize=2**16)  # orders carry up to a hundred each, of the same hosts again and again
     def parse(cls, text: str) -> Endpoint:
         """The endpoint written as `127.0.0.1:6881` or `[::1]:6881`. A zone is refused: only its own machine knows it.
 

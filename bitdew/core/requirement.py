@@ -20,11 +20,12 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from .errors import BitDewError, error
 from .host import HostFacts, Sharing
-from .units import parse_size
+from .units import format_size, parse_size
 
 MOST_CHARACTERS: Final = 1024
 MOST_DEPTH: Final = 32
@@ -39,6 +40,21 @@ _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_MEANT: Final = {
+    "&": "and",
+    "&&": "and",
+    "|": "or",
+    "||": "or",
+    "eq": "=",
+    "equals": "=",
+    "is": "=",
+    "ge": ">=",
+    "gt": ">",
+    "le": "<=",
+    "lt": "<",
+    "ne": "!=",
+}
+"""What people write who know another language."""
 _SIZES: Final = frozenset({"memory", "quota", "free"})
 _FIGURES: Final = _SIZES | {"cpus"}
 _NOTHING: Final[frozenset[str]] = frozenset()
@@ -171,7 +187,9 @@ class _Test(_Node):
         compare = _OPERATORS["=" if self.op in {"!=", "in", "not in"} else self.op]
         if self.name in _FIGURES:
             figure = getattr(host.resources, self.name)
-            found, met = [str(figure)], any(compare(figure, wish) for wish in self.figures)
+            exact = f" ({figure} bytes)" if figure >= 1024 else ""
+            size = f"{format_size(figure)}{exact}" if self.name in _SIZES else str(figure)
+            found, met = [size], any(compare(figure, wish) for wish in self.figures)
         elif self.name == "sharing":
             met = any(_shares(sharing, compare, wish) for sharing in host.sharings for wish in self.values)
             versions = any(" " in wish for wish in self.values)
@@ -240,13 +258,21 @@ class _Parser:
         self.next = 0
         self.depth = 0
 
-    def _fault(self, why: str, at: int) -> BitDewError:
+    def _fault(self, why: str, at: int, *, near: str = "") -> BitDewError:
         return error(
             "attribute.requires",
             f"The requirement can't be read at position {at + 1}: {self.text[max(0, at - 20) : at + 20]!r}",
             why=why,
+            do=f"Did you mean {near!r}?" if near else "",
             position=at + 1,
         )
+
+    def _near(self, *words: str) -> str:
+        """The one of `words` that stands here, misspelt; "" if none does."""
+        if self.next >= len(self.lexemes):
+            return ""
+        text = self.lexemes[self.next].text.lower()
+        return _MEANT.get(text, "") or next(iter(get_close_matches(text, words, n=1)), "")
 
     def _lex(self) -> list[_Lexeme]:
         found: list[_Lexeme] = []
@@ -255,7 +281,9 @@ class _Parser:
             match = _TOKEN.match(self.text, at)
             if not match or match.lastgroup is None:
                 rest = self.text[at:].lstrip()
-                raise self._fault("this character has no meaning here", len(self.text) - len(rest))
+                after_name = found and found[-1].kind != "op" and found[-1].text.lower() not in {"and", "or", "not"}
+                near = ("!=" if after_name else "not") if rest.startswith("!") else ""
+                raise self._fault("this character has no meaning here", len(self.text) - len(rest), near=near)
             kind = match.lastgroup
             found.append(_Lexeme(kind, match[kind].strip('"') if kind == "text" else match[kind], match.start(kind)))
             at = match.end()
@@ -277,7 +305,10 @@ class _Parser:
         if self.next < len(self.lexemes) and self.lexemes[self.next].kind != "op":
             self.next += 1
             return self.lexemes[self.next - 1]
-        raise self._fault(f"{what} is expected", self._at())
+        before = self.lexemes[self.next - 1].text if self.next else ""
+        turned = before == "=" and self._peek("<", ">")  # `=>` and `=<`
+        near = f"{self.lexemes[self.next].text}=" if turned else ""
+        raise self._fault(f"{what} is expected", self._at(), near=near)
 
     def _at(self) -> int:
         return self.lexemes[self.next].at if self.next < len(self.lexemes) else len(self.text)
@@ -285,7 +316,8 @@ class _Parser:
     def parse(self) -> _Node:
         node = self._expression()
         if self.next < len(self.lexemes):
-            raise self._fault("'and', 'or', ',' or the end is expected", self._at())
+            near = self._near("and", "or")
+            raise self._fault("'and', 'or', ',' or the end is expected", self._at(), near=near)
         return node
 
     def _expression(self) -> _Node:
@@ -322,7 +354,7 @@ class _Parser:
         name = self._word("a name").text
         if self._take("not"):
             if not self._take("in"):
-                raise self._fault("'in' is expected", self._at())
+                raise self._fault("'in' is expected", self._at(), near=self._near("in"))
             return _test(name, "not in", self._list(name))
         if self._take("in"):
             return _test(name, "in", self._list(name))
@@ -332,7 +364,8 @@ class _Parser:
             return _test(name, "=" if op == "==" else op, [self._value(name)])
         if name.removeprefix("sharing.") not in {name, ""}:
             return _Test(name, "")
-        raise self._fault("an operator is expected: = != < <= > >= in", self._at())
+        near = self._near("in", "not")
+        raise self._fault("an operator is expected: = != < <= > >= in", self._at(), near=near)
 
     def _value(self, name: str) -> tuple[str, int]:
         """A value as written, and the figure that it stands for if `name` is that of one."""

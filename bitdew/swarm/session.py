@@ -340,7 +340,7 @@ class Swarm:
 
     async def _sample(self) -> None:
         """Fulfil every wish for a sample of a transfer's connections."""
-        while wishes := [(transfer, transfer.unsampled) for transfer in self._transfers.values() if transfer.unsampled]:
+        while wishes := [(t, t.unsampled) for t in self._transfers.values() if t.unsampled and not t.gone]:
             # The session goes along, so that it can't be destroyed while a thread waits for it.
             found = await asyncio.to_thread(_connections, self._opened(), [transfer.handle for transfer, _ in wishes])
             for (transfer, wish), connections in zip(wishes, found, strict=True):

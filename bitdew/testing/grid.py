@@ -30,6 +30,7 @@ from .clock import SkippingClock
 from .mock_hypervisor import MockHost, MockHypervisor
 
 _empty_database: Final[list[bytes]] = []
+PERIOD: Final = 20.0
 PATIENCE: Final = 30.0
 """Seconds of real time that `until` waits: far beyond what anything in one process takes."""
 
@@ -93,7 +94,10 @@ class Grid:
     def __init__(
         self, hosts: int = 3, *, hypervisor: Callable[[], MockHypervisor | None] = MockHypervisor, **settings: Any
     ) -> None:
-        """`hosts` workers are started, each with what `hypervisor` makes; `settings` go to `ServiceSettings`."""
+        """`hosts` workers are started, each with what `hypervisor` makes; `settings` go to `ServiceSettings`.
+
+        The database is SQLite in the grid's folder, or a migrated one at the URL `database`.
+        """
         self.clock = SkippingClock()
         self.hosts: dict[str, GridHost] = {}
         self.folder = Path()
@@ -120,10 +124,10 @@ class Grid:
     async def start_service(self) -> None:
         """Start the service, on the same port as before if it ran before."""
         home = self.folder / "service"
-        settings = ServiceSettings(home=home, port=0, period=20.0, **self._settings)
+        settings = ServiceSettings(home=home, port=0, period=PERIOD, **self._settings)
         if hasattr(self, "service"):
             settings = replace(settings, port=int(self.service.url.rpartition(":")[2]))
-        else:
+        elif settings.database is None:
             await _put_empty_database(home)
         async with contextlib.AsyncExitStack() as exits:
             self.service = await exits.enter_async_context(Service(settings, self.clock))
@@ -131,6 +135,15 @@ class Grid:
             self.client = await exits.enter_async_context(BitDew.connect(self.folder / "operator"))
             self.token = (await self.client.create_token("worker", uses=1000)).token or ""
             self._serving = exits.pop_all()
+
+    @contextlib.asynccontextmanager
+    async def another_service(self, name: str) -> AsyncGenerator[Service, None]:
+        """One more service on the same database, which has to be PostgreSQL's; its home is called `name`."""
+        first = self.folder / "service"
+        shared = {"authority": first / "authority", "repository": first / "repository", **self._settings}
+        settings = ServiceSettings(home=self.folder / name, port=0, period=PERIOD, **shared)
+        async with Service(settings, self.clock) as service:
+            yield service
 
     async def stop_service(self) -> None:
         """Stop the service; the hosts go on without it."""

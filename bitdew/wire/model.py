@@ -5,6 +5,7 @@ Owns the types of single values, the error's view and the empty body. A request'
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ Size = Annotated[int, Field(ge=0, le=limits.LARGEST_DISK)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
+@functools.lru_cache(maxsize=2**16)
 def _reachable(text: str) -> str:
     """`text`, if it is an address and port that a peer can be dialled at."""
     try:

@@ -8,6 +8,7 @@ Where the reply is a file's bytes, the handler returns a `FileReply` in a model'
 from __future__ import annotations
 
 import asyncio
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ RepositoryAddress = Callable[[web.Request], Endpoint]
 """Where the repository's swarm listens, as the caller of a request can reach it."""
 GUARD: Final[web.AppKey[Guard]] = web.AppKey("guard")
 EVERYONE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER, Role.WORKER})
+TLS_BUFFER: Final = 64 * 1024
+"""Bytes that a TLS connection reads at once. asyncio takes 256 KB, and each connection keeps as much for as long as it
+lasts: 2.6 GB for ten thousand hosts that wait. An upload costs a third more processor time this way (measured)."""
 PEOPLE: Final = frozenset({Role.OPERATOR, Role.PUBLISHER, Role.USER})
 
 
@@ -133,6 +137,8 @@ class Routes:
 
 def new_application(guard: Guard) -> web.Application:
     """An application that answers every failure with an `ErrorReply`. `guard` refuses revoked or banned callers."""
+    # For all TLS connections of this process: there is no other way to say it.
+    SSLProtocol.max_size = TLS_BUFFER
     app = web.Application(middlewares=[_answer_errors], client_max_size=limits.BODY)
     app[GUARD] = guard
     return app

@@ -48,7 +48,7 @@ class MachineReport(Model):
     uid: UidText
     state: MachineState
     generation: Count
-    hypervisor: Annotated[str, Field(max_length=32)] = ""
+    hypervisor: Annotated[str, Field(max_length=32, pattern=r"^[^\x00]*$")] = ""
     reason: ErrorView | None = None
     console: ConsoleChunk | None = None
 

@@ -57,7 +57,9 @@ class Ledger:
         self._machines_on: Counter[HostId] = Counter()
         self._memory: Counter[HostId] = Counter()
         for row in self.machines.values():
-            if row.host_id is not None and not row.ended:
+            host = snapshot.hosts.get(row.host_id) if row.host_id is not None else None
+            shut_out = host is not None and host.state is HostState.BANNED  # nobody will ever hear how it ended
+            if row.host_id is not None and not row.ended and not shut_out:
                 self._in_use.add((row.data_uid, row.host_id))
         self._data_in_use = {uid for uid, _ in self._in_use}
 

@@ -45,11 +45,20 @@ def _outlook(ledger: Ledger, uid: Uid, machines: int) -> Outlook:
     return Outlook(
         uid=uid,
         missing=missing,
-        open=hopeful,
+        open=hopeful or _blocked_by_suspects(ledger, uid),
+        held_back=uid in ledger.held_back,
         wake_at=wake.at if wake else None,
         why=wake.why if wake else "",
         reason="; ".join(reasons),
     )
+
+
+def _blocked_by_suspects(ledger: Ledger, uid: Uid) -> bool:
+    """Whether copies would be dropped or moved but for a host that is silent for a moment: it is open till it speaks."""
+    tally, hosts = ledger.tally(uid), ledger.snapshot.hosts
+    concerned = bool(tally.displaced or spread_label(ledger, uid)) or len(tally.held) > tally.keep
+    silent = (hosts[row.host_id].state is HostState.SUSPECT for row in (*tally.held, *tally.displaced))
+    return ledger.thrives(uid) and concerned and not tally.everywhere and any(silent)
 
 
 def _deadlocks(ledger: Ledger, uid: Uid) -> Iterator[str]:

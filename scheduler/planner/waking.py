@@ -58,8 +58,6 @@ def _instants(ledger: Ledger, uid: Uid) -> Iterator[Wake]:
 
 def _pauses(ledger: Ledger, uid: Uid) -> Iterator[Wake]:
     soon = ledger.now + ledger.settings.repair_pause
-    if uid in ledger.held_back:
-        yield Wake(soon, "the repairs that were held back are due")
     short = ledger.tally(uid).missing(0) > ledger.placed(uid) or to_be_moved(ledger, uid)
     if uid in ledger.cut_short and short:
         yield Wake(soon, "more hosts are looked at")

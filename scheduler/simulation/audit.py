@@ -6,7 +6,7 @@ planner, so that both would have to be wrong in the same way. It must not change
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,7 +67,8 @@ class Audit:
         self.placements: defaultdict[Uid, dict[HostId, PlacementRecord]] = defaultdict(dict)
         self.machines: dict[Uid, MachineRecord] = {}
         self.orders: dict[OrderKind, int] = dict.fromkeys(OrderKind, 0)
-        self.last_order: datetime | None = None
+        self.latest: deque[str] = deque(maxlen=20)
+        """The latest orders, each with its moment and cause."""
         self.relied_on: dict[tuple[Uid, HostId, int], frozenset[HostId]] = {}
         """For each drop of a verified copy, the other hosts that were known to hold one."""
         self._on: defaultdict[HostId, dict[Uid, int]] = defaultdict(dict)
@@ -94,8 +95,6 @@ class Audit:
         machines: Collection[MachineRecord],
     ) -> None:
         """Judge what is about to be stored, then book it."""
-        if orders:
-            self.last_order = self.now
         subjects = {p.data for p in placements} | {m.data for m in machines}
         self._data = await self.service.known.data.get(subjects)
         await self._look_up_targets()
@@ -131,6 +130,7 @@ class Audit:
 
     def _judge_order(self, order: OrderRecord, machine: MachineRecord | None) -> None:
         self.orders[order.kind] += 1
+        self.latest.append(f"{self.now:%H:%M:%S} {self._told(order)}")
         if order.generation <= self._generations.get(order.host, 0):
             self.blame("an order's generation is not a new one", self._told(order))
         self._generations[order.host] = order.generation
@@ -216,6 +216,8 @@ class Audit:
         record = self.service.hosts.get(order.host)
         if record is None or record.state is HostState.BANNED or known.state not in TAKEN:
             return
+        if self._wishes(datum).affinity and self.holders_of_target(datum) is None and known.state is not _S.HELD:
+            return  # its target is nowhere: copies stay, but those that never come are not waited for
         if not self.fits(datum, record):
             return
         wanted = self._wanted(datum)

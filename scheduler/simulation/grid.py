@@ -43,6 +43,8 @@ LATE: Final = 30.0
 """Seconds that a reply may be late, at most."""
 BOOTING: Final = 20.0
 """Seconds that a machine takes to boot, or to stop."""
+REPAIRS_ASKED: Final = MICRO
+"""Microseconds between two looks at whether further repairs may begin."""
 MOST_TURNS: Final = 2000
 """Turns in one instant after which it is taken for granted that they will never end."""
 
@@ -265,8 +267,10 @@ class SimulatedGrid:
         await self._instant()
 
     def _next(self) -> int | None:
-        wake_at = self.service.engine.agenda.wake_at
+        agenda = self.service.engine.agenda
+        wake_at = agenda.wake_at
         instants = [
+            self.clock.micros + REPAIRS_ASKED if agenda.held_back else None,
             self._events[0][0] if self._events else None,
             self._judgements[0] if self._judgements else None,
             self.links.next_arrival(),

@@ -115,7 +115,7 @@ class People:
         await service.known.data.add(Disk(data, root, attribute, ends=ends, record=record, signed=signed))
         self.data[data.uid] = Added(data.uid, name, root, size)
         self._grid.living.add(data.uid)
-        service.engine.data_changed(data.uid)
+        service.engine.lookout.data_changed([data.uid])
         await self._grid.settle()
         return data.uid
 

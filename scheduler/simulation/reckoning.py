@@ -71,8 +71,8 @@ async def _of_planner(grid: SimulatedGrid, uid: Uid) -> list[str]:
     found = [f"{uid} is not at rest: {action}" for action in planned.actions]
     if outlook.missing and not outlook.reason:
         found.append(f"{uid} misses {outlook.missing} copies and nobody says why")
-    if snapshot.data[uid].alive and outlook.missing != told.missing:
-        found.append(f"{uid}: the outlook tells of {outlook.missing} missing copies, its explanation of {told.missing}")
+    if outlook.missing and told.held + told.intended >= max(told.wanted, 0) and not told.next:
+        found.append(f"{uid} misses {outlook.missing} copies, and its explanation tells nothing of that")
     return found
 
 

@@ -7,17 +7,17 @@ the same database, and knows only what is stored. Time, orders and reports are c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bitdew.core.clock import Clock
 from bitdew.core.host import Endpoint
-from bitdew.core.ids import ContentRoot, HostId, Uid
+from bitdew.core.ids import HostId, Uid
 
 from ...catalog.attributes import Attributes
 from ...catalog.contents import Contents
 from ...catalog.data import DataRoom
-from ...catalog.data_store import DataStore
+from ...catalog.data_store import DataStore, Datum
 from ...catalog.database import Database
 from ...catalog.feed import Told
 from ...catalog.leadership import Leadership
@@ -111,19 +111,14 @@ class SimulatedService:
         self._listen()
 
     def _listen(self) -> None:
-        def data_changed(uids: Collection[Uid]) -> None:
-            self.engine.data_changed(*uids)
+        async def end(datum: Datum, because: str) -> bool:
+            await self._ending(datum.data.uid, because)
+            return await self.data.end(datum, because)
 
-        def reattached(uids: Collection[Uid]) -> None:
-            self.engine.reattached(*uids)
-
-        async def end(uid: Uid, root: ContentRoot, because: str) -> bool:
-            await self._ending(uid, because)
-            return await self.data.end(uid, root, because)
-
-        self.data.changed = self.contents.changed = data_changed
-        self.data.reattached = reattached
-        self.attributes.changed = self.engine.attribute_changed
+        lookout = self.engine.lookout
+        self.data.changed = self.contents.changed = lookout.data_changed
+        self.data.reattached = lookout.reattached
+        self.attributes.changed = lambda uid: lookout.attributes_changed([uid])
         self.engine.end = end
 
     async def open(self) -> None:

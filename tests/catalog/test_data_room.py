@@ -241,5 +241,22 @@ async def test_bytes_go_with_the_last_datum_that_has_them(rooms: Rooms, tmp_path
     assert rooms.told == [{one}, {two}]
     ended = await rooms.store.get([one, two])
     assert [ended[uid].died_because for uid in (one, two)] == ["ada removed it", "its time was over"]
-    assert (await refused(rooms.data.find("one"))).key == "data.not-found"
-    assert await create(rooms, asked("one"))
+    gone = await refused(rooms.data.living("one"))
+    assert (gone.key, gone.why.endswith(" UTC: ada removed it")) == ("data.not-found", True)
+    assert (await rooms.data.find("one")).data.uid == one
+    (again,) = await create(rooms, asked("one"))
+    assert (await rooms.data.find("one")).data.uid == again
+    assert (await rooms.data.find(one)).alive is False
+
+
+async def test_a_name_that_nothing_has_is_answered_with_the_nearest(rooms: Rooms) -> None:
+    await create(rooms, asked("hep-inputs"), asked("other"))
+    for name in ("hep-inputz", "ep-inputs", "Hep-inputs"):
+        fault = await refused(rooms.data.find(name))
+        assert (fault.key, fault.do) == ("data.not-found", "Did you mean 'hep-inputs'?")
+    assert (await refused(rooms.data.find("zzz"))).do == "List what there is: bitdew data ls"
+
+
+async def test_two_new_data_of_one_name_are_refused_as_such(rooms: Rooms) -> None:
+    fault = await refused(create(rooms, asked("a"), asked("b"), asked("a")))
+    assert (fault.key, fault.message) == ("disk.name-taken", "New data share a name: 'a'")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from bitdew.catalog.database import Database
-from bitdew.catalog.feed import LARGEST, PostgresFeed, SilentFeed, Told, _read, _written, new_feed, together
+from bitdew.catalog.feed import LARGEST, PostgresFeed, SilentFeed, Told, _read, _written, along, new_feed, together
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -101,6 +101,40 @@ async def test_what_is_said_at_once_arrives_once(postgres_url: str) -> None:
         await two.hears(lambda told: told.waiting.get(host) == 99)
         assert len(two.heard) < 5
         assert {told.topics for told in two.heard} == {("same",)}
+
+
+async def test_what_is_said_along_with_a_transaction_is_heard_if_it_is_stored_and_only_then(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    PostgresFeed(database)  # it does not run: who says something along may be killed right after
+    async with processes(postgres_url, 1) as (one,):
+        with pytest.raises(ZeroDivisionError):
+            await refused_after_telling(database)
+        async with database.write() as session:
+            along(session, Told(topics=("it's",)))
+            along(session, Told(topics=("stored",), data=(Uid("a" * 32),)))
+            assert not one.heard
+        assert (await one.hears(lambda told: True)).topics == ("it's", "stored")
+        async with database.write() as session:
+            along(session, Told(data=tuple(Uid(new_uid()) for _ in range(40_000))))
+        await one.hears(lambda told: told.resync)
+        assert len(one.heard) == 2, "a flood is one message"
+    await database.close()
+
+
+async def refused_after_telling(database: Database) -> None:
+    async with database.write() as session:
+        along(session, Told(topics=("not stored",)))
+        raise ZeroDivisionError
+
+
+async def test_nobody_hears_from_one_who_has_nothing_to_say(postgres_url: str) -> None:
+    async with processes(postgres_url, 2) as (one, two):
+        one.say()
+        two.say(topics=("something",))
+        await one.hears(lambda told: bool(told.topics))
+        one.say(topics=("later",))
+        assert (await two.hears(lambda told: True)).topics == ("later",)
+        assert not any(told.resync for told in (*one.heard, *two.heard)), "both are still connected"
 
 
 async def test_more_than_one_message_can_hold_arrives_in_several(postgres_url: str) -> None:

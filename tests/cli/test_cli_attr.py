@@ -105,6 +105,11 @@ def test_a_file_may_define_several_and_the_second_may_follow_the_first(bitdew, s
         (["a/b", "--ft"], "input.invalid", ""),
         (["root", "--lifetime", "7days"], "attribute.invalid", "7d"),
         (["root", "--protocol", "bitorrent"], "attribute.invalid", "bittorrent"),
+        (["root", "--replica", "two"], "attribute.invalid", "Correct"),
+        (["root", "--replica", "3.0"], "attribute.invalid", "3?"),
+        (["root", "--distrib", "unlimited"], "attribute.invalid", "-1?"),
+        (["root", "--priority", "5000"], "attribute.invalid", "1000?"),
+        (["root", "--requires", "site inn (orsay)"], "attribute.requires", "'in'?"),
         (["--file", "/nowhere/wishes.toml"], "disk.file-missing", "path"),
         (["--file", "/"], "disk.file-unreadable", ""),
     ],
@@ -162,8 +167,17 @@ def test_a_datum_is_put_placed_explained_changed_and_removed(bitdew, daemon, ser
     assert "2 wanted, 1 held" in bitdew("explain", "inputs").out
     assert bitdew("attr", "rm", "near").code == 0
 
+    nothing = bitdew("data", "attr", "inputs", "--json")
+    assert (nothing.code, nothing.key) == (2, "input.invalid")
+    assert bitdew("data", "show", "inputs", "--json").document["attribute"] == {"replica": 2}
     assert bitdew("data", "rm", "inputs").code == 0
-    assert bitdew("data", "show", "inputs", "--json").key == "data.not-found"
+    assert "operator removed it" in bitdew("data", "show", "inputs").out
+    where = bitdew("data", "where", "inputs").out
+    assert where.startswith("inputs: its life ended at ")
+    assert bitdew("explain", "inputs").out.startswith("inputs: its life ended at ")
+    assert bitdew("data", "show", "inputs", "--json").document["alive"] is False
+    ended = bitdew("data", "rm", "inputs", "--json")
+    assert (ended.code, ended.key) == (3, "data.not-found")
 
 
 def test_a_long_list_has_pages(bitdew, service, tmp_path):

@@ -66,7 +66,34 @@ def test_a_datum_without_wishes_or_hosts_is_explained_too(shown):
         "hep: all wanted, 0 held, 0 on their way, 0 missing",
         "Wishes: none",
         "No host has joined.",
+        "Next: nothing, until something changes.",
     ]
+
+
+def test_a_datum_that_ended_tells_when_and_why_and_what_hosts_had_back(shown):
+    ended = view(alive=False, died=NOON, died_because="hep ends: its lifetime ended", ends=NOON, held=1)
+    end = "its life ended at 2027-01-02 12:00:00 UTC: its lifetime ended"
+    verdicts = [("pc-1", "holds", "to be dropped"), ("pc-2", "refused", "the datum was removed")]
+    reply = ExplainReply(
+        data=ended,
+        wanted=0,
+        held=0,
+        intended=0,
+        missing=0,
+        attribute=["replica: two copies on distinct hosts"],
+        hosts=[HostVerdict(host=UID, host_name=n, verdict=v, reason=r) for n, v, r in verdicts],
+        next=["drop from pc-1"],
+    )
+    assert [" ".join(line.split()) for line in shown(*explained(reply)).splitlines()] == [
+        f"hep: {end}; 1 held still",
+        "HOST VERDICT REASON",
+        "pc-1 holds to be dropped",
+        "Next: drop from pc-1",
+    ]
+    assert summary(WhereReply(version=1, data=ended, placements=[])) == f"hep: {end}; 0 copies left, 0 B freed on hosts"
+    text = shown(one_datum(ended))
+    assert f"ended      {end}" in text
+    assert "wanted" not in text
 
 
 def test_a_datum_shows_what_it_has_and_no_empty_rows(shown):

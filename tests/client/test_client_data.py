@@ -219,7 +219,9 @@ async def test_copies_of_data_are_placed_followed_and_explained(file):
         assert (told.wanted, told.held, told.missing, told.data.attribute_name) == (2, 2, 0, "both")
         assert {host.verdict for host in told.hosts} == {"holds"}
         await grid.client.remove("one")
-        assert (await refused(grid.client.where("one"))).key == "data.not-found"
+        assert not (await grid.client.where("one")).data.alive
+        ended = await refused(grid.client.remove("one"))
+        assert (ended.key, ended.why.endswith("operator removed it")) == ("data.not-found", True)
 
 
 async def test_bytes_that_nobody_awaits_are_refused_however_many_are_on_their_way(grid, file):

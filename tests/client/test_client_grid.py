@@ -134,7 +134,8 @@ async def test_a_watch_tells_each_change_until_the_copies_are_held(grid, image):
     assert (explained.wanted, explained.held, explained.missing) == (1, 1, 0)
     assert [host.name for host in await grid.client.hosts()] == ["one"]
     await grid.client.remove_disk("hep")
-    assert (await refused(grid.client.where("hep"))).key == "data.not-found"
+    assert not (await grid.client.where("hep")).data.alive
+    assert (await refused(grid.client.disk("hep"))).key == "data.not-found"
 
 
 async def test_a_machine_is_run_its_console_followed_and_stopped(grid, image):

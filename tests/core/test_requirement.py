@@ -90,7 +90,7 @@ def test_a_host_that_has_what_is_wanted_matches(text: str) -> None:
         ('sharing > "root 6.40"', "its sharing is root 6.40, virtualbox 7.10, wanted sharing > root 6.40"),
         ('sharing > "virtual 1"', "its sharing is root 6.40, virtualbox 7.10, wanted sharing > virtual 1"),
         ("site in (orsay)", "its site is lyon, wanted site in (orsay)"),
-        ("memory > 8GB", f"its memory is {8 * GB}, wanted memory > 8GB"),
+        ("memory > 8GB", f"its memory is 8.0 GB ({8 * GB} bytes), wanted memory > 8GB"),
         ("site = lyon, cpus > 4, rack = r9", "its cpus is 4, wanted cpus > 4"),
         ("cpus > 4 or rack = r9", "its cpus is 4, wanted cpus > 4 and its rack is r10, wanted rack = r9"),
         ("not site = lyon", "it matches site = lyon"),
@@ -264,6 +264,33 @@ def test_a_fault_is_told_with_its_position(text: str, position: int, why: str) -
     assert refused.value.fields == {"position": position}
     assert f"at position {position}" in refused.value.message
     assert why in refused.value.why
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("site inn (orsay, lyon)", "in"),
+        ("site nott in (orsay)", "not"),
+        ("site not inn (orsay)", "in"),
+        ("site is orsay", "="),
+        ("memory gt 2GB", ">"),
+        ("memory => 2GB", ">="),
+        ("memory =< 2GB", "<="),
+        ("site = orsay andd cpus = 2", "and"),
+        ("site = orsay && cpus = 2", "and"),
+        ("site = orsay || cpus = 2", "or"),
+        ("!site = orsay", "not"),
+        ("cpus = 2, !site = orsay", "not"),
+        ("site ! lyon", "!="),
+        ("site resembles orsay", ""),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest_one(text: str, near: str) -> None:
+    with pytest.raises(BitDewError) as refused:
+        Requirement(text)
+    assert refused.value.key == "attribute.requires"
+    usual = "Correct the expression at the position shown."
+    assert refused.value.do == (f"Did you mean {near!r}?" if near else usual)
 
 
 def test_what_is_too_long_is_not_even_read() -> None:

@@ -61,7 +61,7 @@ def test_a_copy_that_goes_is_told_why_by_what_is_known() -> None:
 
 def test_for_a_new_copy_the_free_space_counts() -> None:
     requirement = Requirement("free > 5GB, site = lyon")
-    assert requirement.check(HOST) == Verdict(matches=False, reason="its free is 0, wanted free > 5GB")
+    assert requirement.check(HOST) == Verdict(matches=False, reason="its free is 0 B, wanted free > 5GB")
     assert requirement.stays(HOST) == Verdict(matches=True)
 
 

@@ -23,6 +23,9 @@ MB = 2**20
 PERIOD = 5
 TAKEOVER = 20.0
 """Seconds of silence after which a leader that hangs is no leader any more."""
+STATES = """SELECT p.state, count(*) FROM placements p JOIN data d ON d.uid = p.data
+    WHERE d.name LIKE :like GROUP BY p.state"""
+ORDERS = "SELECT o.subject, o.host, o.kind FROM orders o JOIN data d ON d.uid = o.subject WHERE d.name LIKE :like"
 
 
 class Many:
@@ -78,12 +81,12 @@ class Many:
             await asyncio.sleep(0.1)
         return leading[0], next(name for name in self.services if name not in leading)
 
-    async def rows(self, query: str) -> list:
+    async def rows(self, query: str, **values: str) -> list:
         async with self.database.read() as session:
-            return list(await session.execute(text(query)))
+            return list(await session.execute(text(query), values))
 
-    async def count(self, query: str) -> int:
-        return (await self.rows(f"SELECT count(*) FROM {query}"))[0][0]
+    async def planned(self) -> int:
+        return (await self.rows("SELECT count(*) FROM orders"))[0][0]
 
     async def until(self, condition, seconds: float) -> float:
         """How many seconds it takes until `condition` is true."""
@@ -95,20 +98,19 @@ class Many:
 
     async def all_held(self, prefix: str, copies: int, data: int, seconds: float = 60.0) -> None:
         """Return once each of the `data` data has `copies` verified copies, and no more was ever asked for."""
-        held = f"placements p JOIN data d ON d.uid = p.data WHERE d.name LIKE '{prefix}%' AND p.state = 'held'"
+        states: dict[str, int] = {}
 
         async def done() -> bool:
-            return await self.count(held) >= copies * data
+            states.clear()
+            states.update(map(tuple, await self.rows(STATES, like=f"{prefix}%")))
+            return states.get("held", 0) >= copies * data
 
         try:
             await self.until(done, seconds)
         except AssertionError:
-            states = await self.rows("SELECT state, count(*) FROM placements GROUP BY state")
-            pytest.fail(f"{await self.count(held)} of {copies * data} copies are held; placements: {states}")
-        orders = await self.rows(
-            "SELECT o.subject, o.host, o.kind FROM orders o JOIN data d ON d.uid = o.subject"
-            f" WHERE d.name LIKE '{prefix}%'"
-        )
+            pytest.fail(f"{copies * data} copies should be held, and they are {states}")
+        assert states == {"held": copies * data}
+        orders = await self.rows(ORDERS, like=f"{prefix}%")
         assert {kind for _data, _host, kind in orders} == {"place"}, "nothing had to be dropped again"
         assert set(Counter(data for data, _host, _kind in orders).values()) == {copies}, "nothing was placed twice"
         assert len({(data, host) for data, host, _kind in orders}) == copies * data
@@ -186,15 +188,15 @@ async def test_another_leads_when_the_leader_is_killed_in_the_middle_of_planning
         await grid.create_many(leader, "d", 1000, content, 2)
 
         async def some_are_planned() -> bool:
-            return await grid.count("orders") > 0
+            return await grid.planned() > 0
 
         await grid.until(some_are_planned, 20)
         grid.services[leader].kill()
-        planned = await grid.count("orders")
+        planned = await grid.planned()
         assert planned < 2000, "it was killed before it was through"
 
         async def goes_on() -> bool:
-            return await grid.count("orders") > planned
+            return await grid.planned() > planned
 
         assert await grid.until(goes_on, 30) < 30
         assert grid.leads(other)
@@ -210,16 +212,16 @@ async def test_a_leader_that_was_stopped_plans_nothing_more_and_goes_on_serving(
         await grid.create_many(leader, "d", 1000, content, 1)
 
         async def some_are_planned() -> bool:
-            return await grid.count("orders") > 0
+            return await grid.planned() > 0
 
         await grid.until(some_are_planned, 20)
         grid.services[leader].process.send_signal(signal.SIGSTOP)
         try:
-            planned = await grid.count("orders")
+            planned = await grid.planned()
             assert planned < 1000, "it was stopped before it was through"
 
             async def goes_on() -> bool:
-                return await grid.count("orders") > planned
+                return await grid.planned() > planned
 
             # The longest: it had the right to change facts, which is taken from it after 30 s.
             await grid.until(goes_on, TAKEOVER + 30)

@@ -18,6 +18,10 @@ def standing(attribute: str = "a", *, priority: int = 0, age: int = 0) -> Standi
     return Standing(Uid(attribute), priority, NOW - timedelta(seconds=age))
 
 
+def settle(agenda: Agenda, uid: Uid, wake_at: datetime | None, open_as: Standing | None) -> None:
+    agenda.settle(uid, wake_at, open_as or standing(), is_open=open_as is not None)
+
+
 def uids(*names: str) -> list[Uid]:
     return [Uid(name) for name in names]
 
@@ -33,7 +37,7 @@ def test_what_changed_is_taken_once() -> None:
 
 def test_a_datum_wakes_at_its_instant_and_not_before() -> None:
     agenda = Agenda()
-    agenda.settle(Uid("x"), LATER, None)
+    settle(agenda, Uid("x"), LATER, None)
     assert agenda.wake_at == LATER
     assert agenda.take(10, NOW) == []
     assert agenda.take(10, LATER) == ["x"]
@@ -42,27 +46,27 @@ def test_a_datum_wakes_at_its_instant_and_not_before() -> None:
 
 def test_a_new_instant_replaces_the_old_one() -> None:
     agenda = Agenda()
-    agenda.settle(Uid("x"), NOW, None)
-    agenda.settle(Uid("x"), LATER, None)
+    settle(agenda, Uid("x"), NOW, None)
+    settle(agenda, Uid("x"), LATER, None)
     assert agenda.wake_at == LATER
     assert agenda.take(10, NOW) == []
-    agenda.settle(Uid("x"), None, None)
+    settle(agenda, Uid("x"), None, None)
     assert agenda.take(10, LATER) == []
 
 
 def test_instants_that_were_replaced_do_not_pile_up() -> None:
     agenda = Agenda()
     for second in range(10_000):
-        agenda.settle(Uid("x"), NOW + timedelta(seconds=second), None)
+        settle(agenda, Uid("x"), NOW + timedelta(seconds=second), None)
     assert len(agenda._instants) <= 1_100
 
 
 def test_an_offer_brings_the_open_data_of_that_attribute_oldest_first_and_by_priority() -> None:
     agenda = Agenda()
-    agenda.settle(Uid("young"), None, standing("a", age=1))
-    agenda.settle(Uid("old"), None, standing("a", age=9))
-    agenda.settle(Uid("urgent"), None, standing("b", priority=5))
-    agenda.settle(Uid("other"), None, standing("c"))
+    settle(agenda, Uid("young"), None, standing("a", age=1))
+    settle(agenda, Uid("old"), None, standing("a", age=9))
+    settle(agenda, Uid("urgent"), None, standing("b", priority=5))
+    settle(agenda, Uid("other"), None, standing("c"))
     agenda.offer(uids("a", "b", "unknown"))
     assert agenda.take(10, NOW) == ["urgent", "old", "young"]
     assert not agenda.busy
@@ -71,8 +75,8 @@ def test_an_offer_brings_the_open_data_of_that_attribute_oldest_first_and_by_pri
 
 def test_a_datum_that_needs_nothing_any_more_is_not_offered() -> None:
     agenda = Agenda()
-    agenda.settle(Uid("x"), None, standing("a"))
-    agenda.settle(Uid("x"), None, None)
+    settle(agenda, Uid("x"), None, standing("a"))
+    settle(agenda, Uid("x"), None, None)
     agenda.offer(uids("a"))
     assert agenda.take(10, NOW) == []
     assert len(agenda) == 0
@@ -83,7 +87,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_leaves_room_for_what_changes() -> 
     agenda = Agenda()
     waiting = [Uid(f"w{number:02}") for number in range(20)]
     for number, uid in enumerate(waiting):
-        agenda.settle(uid, None, standing("a", age=100 - number))
+        settle(agenda, uid, None, standing("a", age=100 - number))
     agenda.offer(uids("a"))
     swept = []
     for number in range(20):
@@ -100,7 +104,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_leaves_room_for_what_changes() -> 
 def test_an_offer_during_a_sweep_goes_through_the_data_once_more() -> None:
     agenda = Agenda()
     for number in range(6):
-        agenda.settle(Uid(f"w{number}"), None, standing("a", age=100 - number))
+        settle(agenda, Uid(f"w{number}"), None, standing("a", age=100 - number))
     agenda.offer(uids("a"))
     first = agenda.take(4, NOW)
     agenda.offer(uids("a"))
@@ -114,7 +118,7 @@ def test_an_offer_during_a_sweep_goes_through_the_data_once_more() -> None:
 def test_what_is_gone_is_forgotten() -> None:
     agenda = Agenda()
     agenda.look_at(uids("x"))
-    agenda.settle(Uid("x"), LATER, standing())
+    settle(agenda, Uid("x"), LATER, standing())
     agenda.forget(Uid("x"))
     agenda.offer(uids("a"))
     assert agenda.take(10, LATER) == []
@@ -141,10 +145,10 @@ def test_nothing_that_was_offered_or_changed_is_ever_left_out(steps: list[tuple[
             case "settle" if attribute:
                 if attribute_of.get(uid) != f"a{attribute}":
                     offered.discard(uid)
-                agenda.settle(uid, None, standing(f"a{attribute}", priority=priority))
+                settle(agenda, uid, None, standing(f"a{attribute}", priority=priority))
                 attribute_of[uid] = f"a{attribute}"
             case "settle":
-                agenda.settle(uid, None, None)
+                settle(agenda, uid, None, None)
                 attribute_of.pop(uid, None)
                 offered.discard(uid)
             case "look":
@@ -162,3 +166,24 @@ def test_nothing_that_was_offered_or_changed_is_ever_left_out(steps: list[tuple[
     assert not changed
     assert not offered
     assert not agenda.busy
+
+
+def test_repairs_that_were_held_back_get_their_turn_by_priority_then_age_as_many_as_may_begin() -> None:
+    agenda = Agenda()
+    for number in range(10):
+        agenda.settle(Uid(f"d{number}"), None, standing(age=number), held_back=True)
+    agenda.settle(Uid("urgent"), None, standing(priority=3), held_back=True)
+    assert agenda.held_back == 11
+    assert agenda.take(100, NOW) == []
+    assert agenda.take(100, NOW, repairs=2) == ["urgent", "d9", "d8", "d7"]
+    assert agenda.held_back == 7
+    agenda.settle(Uid("d6"), None, standing())
+    assert agenda.take(100, NOW, repairs=1) == ["d5", "d4"]
+
+
+def test_changed_data_of_higher_priority_are_planned_first_also_those_that_wait_for_nothing() -> None:
+    agenda = Agenda()
+    for name, priority in (("low", -5), ("urgent", 9), ("usual", 0)):
+        agenda.settle(Uid(name), LATER, standing(priority=priority))
+    assert agenda.take(10, NOW) == []
+    assert [agenda.take(1, LATER) for _ in range(3)] == [["urgent"], ["usual"], ["low"]]

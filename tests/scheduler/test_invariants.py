@@ -27,6 +27,7 @@ from bitdew.scheduler.simulation.reckoning import shortcomings
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
 from bitdew.core.errors import BitDewError
@@ -86,7 +87,7 @@ class GridMachine(RuleBasedStateMachine):
     def begin(self, seed: int, hosts: list[Lent]) -> None:
         memory = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(prefix="bitdew-", dir=memory if memory.exists() else None))
-        self.logs_of = capture_logs()
+        self.logs_of = capture_logs(processors=[format_exc_info])
         self.logs = self.logs_of.__enter__()
         self.runner = asyncio.Runner()
         self.grid = SimulatedGrid(self.folder, seed=seed)
@@ -205,7 +206,7 @@ class GridMachine(RuleBasedStateMachine):
     def a_host_has_a_copy_that_nobody_knows(self, pick: int) -> None:
         if host := self.host(pick):
             uid = uid_from(self.grid.chance)
-            host.copies[uid] = Copy(uid, f"{1:064x}", 1000, PlacementState.HELD, 3, done=1000)
+            host.copies[uid] = Copy(uid, f"{1:064x}", 0, PlacementState.HELD, 3)
             self.strange[uid] = host
             host.mark(uid)
             self.grid.noticed(host)
@@ -304,7 +305,7 @@ class GridMachine(RuleBasedStateMachine):
             return
         assert not self.grid.audit.violations, "\n".join(map(str, self.grid.audit.violations))
         told = [entry for entry in self.logs if entry["log_level"] in {"error", "critical"}]
-        assert not told, told
+        assert not told, "\n".join("\n".join(map(str, entry.values())) for entry in told)
 
     @invariant()
     def the_books_agree_with_what_is_stored(self) -> None:
@@ -355,7 +356,7 @@ class GridMachine(RuleBasedStateMachine):
         assert not grid.audit.violations, "\n".join(map(str, grid.audit.violations))
         before = dict(grid.audit.orders)
         await grid.advance(3600)
-        assert grid.audit.orders == before, f"orders in a grid at rest: {before} -> {grid.audit.orders}"
+        assert grid.audit.orders == before, "orders in a grid at rest:\n" + "\n".join(grid.audit.latest)
         found = await shortcomings(grid)
         assert not found, "\n".join(found)
 

@@ -78,6 +78,59 @@ def test_what_the_operator_said_is_not_overruled_by_a_sync(liveness: Liveness, s
     assert states(liveness, PERIOD * 100) == {}
 
 
+class EveryoneIsLookedAt:
+    """Liveness as it is said in words: all hosts are looked at each time."""
+
+    def __init__(self) -> None:
+        self.heard: dict[HostId, float] = {}
+        self.states: dict[HostId, HostState] = {}
+
+    def judge(self, now: float) -> dict[HostId, HostState]:
+        found = {}
+        for host, moment in self.heard.items():
+            old = self.states[host]
+            if now - moment > PERIOD * (3 + GRACE) and old in {HostState.ALIVE, HostState.SUSPECT, HostState.JOINING}:
+                found[host] = HostState.LOST
+            elif now - moment > PERIOD * (1 + GRACE) and old is HostState.ALIVE:
+                found[host] = HostState.SUSPECT
+        self.states |= found
+        return found
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["heard", "heard before", "learnt", "judged"]),
+            st.sampled_from([A, B]),
+            st.sampled_from([HostState.ALIVE, HostState.SUSPECT, HostState.LOST, HostState.DRAINED]),
+            st.floats(0, PERIOD * 2),
+        ),
+        max_size=60,
+    )
+)
+def test_hosts_that_are_not_looked_at_are_judged_as_if_they_were(
+    steps: list[tuple[str, HostId, HostState, float]],
+) -> None:
+    liveness, plain, now = Liveness(PERIOD), EveryoneIsLookedAt(), 0.0
+    liveness.load({A: HostState.ALIVE, B: HostState.JOINING}, now)
+    plain.states, plain.heard = {A: HostState.ALIVE, B: HostState.JOINING}, {A: now, B: now}
+    for step, host, state, passed in steps:
+        now += passed
+        match step:
+            case "heard":
+                plain.heard[host] = now
+                if (new := liveness.heard(host, now)) is not None:
+                    plain.states[host] = new
+            case "heard before":
+                liveness.heard_before(host, now - PERIOD / 2)
+                plain.heard[host] = max(plain.heard[host], now - PERIOD / 2)
+            case "learnt":
+                liveness.learn(host, state, now)
+                plain.states[host], plain.heard[host] = state, now
+            case _:
+                assert states(liveness, now) == plain.judge(now)
+
+
 @given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from([A, B]), st.floats(0, PERIOD * 5)), max_size=40))
 def test_no_course_of_syncs_and_silences_makes_a_move_that_the_table_forbids(
     steps: list[tuple[bool, HostId, float]],

@@ -69,3 +69,29 @@ def test_each_copy_has_its_own_lease_and_may_be_forgotten(book: ProgressBook) ->
     step = book.of(DATUM, other)
     assert step is not None
     assert step.done == 2
+
+
+def test_a_step_by_an_order_that_was_replaced_says_nothing_of_the_new_one(book: ProgressBook) -> None:
+    book.note(HOST, report(5), NOW)
+    assert book.of(DATUM, HOST, 1) is not None
+    assert book.of(DATUM, HOST, 2) is None
+
+
+def test_what_is_fresh_is_handed_out_once(book: ProgressBook) -> None:
+    assert book.take_fresh(NOW) == {}
+    book.note(HOST, report(5), NOW)
+    book.note(HOST, report(6), NOW)
+    assert {pair: step.done for pair, step in book.take_fresh(NOW).items()} == {(DATUM, HOST): 6}
+    book.note(HOST, report(6), NOW)
+    assert book.take_fresh(NOW) == {}, "it did not move"
+    book.note(HOST, report(7), NOW)
+    book.forget(DATUM, HOST)
+    assert book.take_fresh(NOW) == {}
+
+
+def test_a_copy_of_which_nothing_is_heard_any_more_is_forgotten(book: ProgressBook) -> None:
+    book.note(HOST, report(5), NOW)
+    book.take_fresh(NOW + LEASE)
+    assert book.of(DATUM, HOST) is not None
+    book.take_fresh(NOW + 3 * LEASE)
+    assert book.of(DATUM, HOST) is None, "its host talks to another process, perhaps"

@@ -13,6 +13,7 @@ import pytest
 from bitdew.catalog.attribute_store import AttributeRecord
 from bitdew.catalog.data_store import DataStore, Datum
 from bitdew.catalog.database import Database
+from bitdew.scheduler.progress import Step
 from bitdew.scheduler.records import DeploymentRecord, HostRecord, MachineRecord, OrderRecord, PlacementRecord, Totals
 from bitdew.scheduler.store import SchedulerStore
 from sqlalchemy import event
@@ -107,6 +108,47 @@ async def test_a_hosts_generation_is_never_lowered(store: SchedulerStore) -> Non
     assert (await store.hosts())[0].generation == 7
     await store.record(now=NOW, orders=[order(PC1, 9), order(PC1, 8)])
     assert (await store.hosts())[0].generation == 9
+
+
+async def test_a_ban_stays_whatever_is_stored_by_who_has_not_heard_of_it(store: SchedulerStore) -> None:
+    await store.save_host(host(PC1, "pc", state=HostState.BANNED))
+    await store.record(now=NOW, hosts=[host(PC1, "renamed")])
+    await store.save_states({PC1: HostState.LOST}, LATER)
+    (found,) = await store.hosts()
+    assert (found.name, found.state) == ("renamed", HostState.BANNED)
+
+
+async def test_states_that_may_not_be_stored_are_not(store: SchedulerStore, hosts: list[HostId]) -> None:
+    async def refuse(_session: AsyncSession) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.save_states({PC1: HostState.LOST}, LATER, refuse)
+    assert {record.state for record in await store.hosts()} == {HostState.ALIVE}
+
+
+async def test_progress_prolongs_the_lease_of_a_copy_on_its_way_by_the_same_order(
+    store: SchedulerStore, data: DataStore, hosts: list[HostId]
+) -> None:
+    coming, later, here, again = await add(data, await attribute(data, "a"), 4)
+    await placed(
+        store,
+        placement(coming, PC1, P.FETCHING, lease_until=NOW, generation=3),
+        placement(later, PC1, P.FETCHING, lease_until=LATER + timedelta(hours=1)),
+        placement(here, PC1, P.HELD),
+        placement(again, PC1, P.ASSIGNED, lease_until=NOW, generation=4),
+    )
+    step = Step(done=7, from_repository=5, from_peers=2, corrupt=0, lease_until=LATER, generation=3)
+    unknown = Uid("0" * 32)
+    await store.save_steps({(uid, PC1): step for uid in (coming, later, here, again, unknown)})
+    await store.save_steps({})
+    found = await store.placements_on(PC1)
+    assert found[coming] == placement(
+        coming, PC1, P.FETCHING, lease_until=LATER, generation=3, done=7, from_repository=5, from_peers=2
+    )
+    assert {uid: found[uid].done for uid in (later, here, again)} == {later: 0, here: 0, again: 0}
+    assert (found[later].lease_until, found[again].lease_until) == (LATER + timedelta(hours=1), NOW)
+    assert unknown not in found
 
 
 async def test_states_and_times_are_stored_in_bulk(store: SchedulerStore, hosts: list[HostId]) -> None:
@@ -251,6 +293,40 @@ async def test_beyond_the_cap_are_the_youngest_data(
     assert await store.excess(one.uid, PC1, 1) == {old[1], middle, young}
     assert await store.excess(one.uid, PC1, 0) == {*old, middle, young}
     assert await store.excess(one.uid, PC1, 4) == await store.excess(one.uid, PC2, 0) == set()
+
+
+# Peers ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_peers_are_those_who_hold_a_datum_before_those_who_are_to(
+    store: SchedulerStore, data: DataStore, hosts: list[HostId]
+) -> None:
+    one, other = await add(data, await attribute(data, "a"), 2)
+    await placed(
+        store, placement(one, PC1, P.FETCHING), placement(one, PC2), placement(one, PC3), placement(other, PC1)
+    )
+    assert await store.peers_of([one, other], HostId("9" * 32), 9) == {one: [PC2, PC3, PC1], other: [PC1]}
+    assert await store.peers_of([one], PC2, 9) == {one: [PC3, PC1]}
+    assert await store.peers_of([], PC2, 9) == {}
+
+
+async def test_no_peers_are_those_who_have_nothing_of_a_datum_any_more(
+    store: SchedulerStore, data: DataStore, hosts: list[HostId]
+) -> None:
+    (uid,) = await add(data, await attribute(data, "a"))
+    await placed(store, placement(uid, PC1, P.DROPPING), placement(uid, PC2, P.FAILED), placement(uid, PC3, P.GONE))
+    assert await store.peers_of([uid], HostId("9" * 32), 9) == {uid: []}
+
+
+async def test_of_many_holders_each_host_is_told_of_others(store: SchedulerStore, data: DataStore) -> None:
+    circle = [HostId(f"{number:032x}") for number in range(10)]
+    await store.save_hosts([host(uid, uid) for uid in circle])
+    (uid,) = await add(data, await attribute(data, "a"))
+    await placed(store, *(placement(uid, at) for at in circle))
+    told = {at: (await store.peers_of([uid], at, 2))[uid] for at in circle}
+    assert told[circle[3]] == [circle[4], circle[5], circle[0], circle[1]]
+    assert told[circle[8]] == [circle[9], circle[0], circle[1]]
+    assert Counter(first for first, *_ in told.values()) == dict.fromkeys(circle, 1)
 
 
 # Orders ---------------------------------------------------------------------------------------------------------------
@@ -412,6 +488,7 @@ async def test_sqlite_reads_no_table_whole_for_what_each_sync_and_each_plan_ask(
     await store.placements_of([uid])
     await store.placements_on(PC1)
     await store.placements_at([(uid, PC1)])
+    await store.peers_of([uid], PC1, 9)
     await store.page(uid, 10)
     await store.data_on(PC1, [uid])
     await store.lacking(PC1, [uid], 10)
@@ -426,11 +503,14 @@ async def test_sqlite_reads_no_table_whole_for_what_each_sync_and_each_plan_ask(
     await store.deployments([uid])
     await store.record(now=NOW, orders=[], done=[(PC1, uid)])
     event.remove(database._engine.sync_engine, "before_cursor_execute", note)
-    assert len(asked) == 16
+    assert len(asked) == 17
     async with database._engine.connect() as connection:
         for statement, parameters in asked:
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
             steps = [row.detail for row in plan]
-            assert not any(step.startswith("SCAN") and "json_each" not in step for step in steps), (statement, steps)
+            tables = [
+                step for step in steps if step.startswith("SCAN") and "json_each" not in step and "anon_" not in step
+            ]
+            assert not tables, (statement, steps)
             assert any(step.startswith("SEARCH") for step in steps)
     await database.close()

@@ -60,9 +60,26 @@ async def test_whoever_watched_a_disk_that_is_removed_is_told_at_once(grid: Grid
     waiting = asyncio.create_task(grid.client.where("disk", version, 20))
     await asyncio.sleep(0.05)
     await grid.client.remove_disk("disk")
-    with pytest.raises(BitDewError) as refusal:
-        await asyncio.wait_for(waiting, 2)
-    assert refusal.value.key == "data.not-found"
+    told = (await asyncio.wait_for(waiting, 2)).data
+    assert (told.alive, told.died_because) == (False, "operator removed it")
+
+
+async def test_a_datum_that_ended_shows_its_end_and_the_bytes_that_hosts_freed(grid: Grid, make_host, add_disk) -> None:
+    host = await make_host("pc")
+    await add_disk(size=90_000)
+    await host.take()
+    await grid.client.remove_disk("disk")
+    assert [p.state for p in (await grid.client.where("disk")).placements if p.state is not P.GONE] != []
+    order = await host.order(OrderKind.DROP)
+    await host.tell(host.copy(order, P.GONE, freed=98_304))
+    where = await grid.client.where("disk")
+    assert [(p.host_name, p.state, p.freed) for p in where.placements] == [("pc", P.GONE, 98_304)]
+    told = await grid.client.explain("disk")
+    assert (told.data.alive, told.held, told.missing, told.next) == (False, 0, 0, [])
+    assert (await grid.client.datum("disk")).died is not None
+    assert (await grid.client.page()).data == []
+    again = await add_disk()
+    assert (await grid.client.where("disk")).data.uid == again.uid
 
 
 async def test_a_watch_from_before_a_restart_of_the_service_is_answered_at_once(grid: Grid, add_disk) -> None:

@@ -73,6 +73,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_attributes_affinity_attribute", "attributes", ["affinity_attribute"], unique=False)
     op.add_column("placements", sa.Column("freed", sa.BigInteger(), server_default="0", nullable=False))
+    op.create_index("ix_placements_data_state_host", "placements", ["data", "state", "host"], unique=False)
     _choose(sa.String(length=32), _attributes_for_wishes())
     if _on_sqlite():
         _rebuild(_change_by_copying)
@@ -89,6 +90,7 @@ def downgrade() -> None:
     else:
         _change_back_in_place()
     op.drop_table("chosen")
+    op.drop_index("ix_placements_data_state_host", table_name="placements")
     with op.batch_alter_table("placements") as placements:
         placements.drop_column("freed")
     op.drop_table("attributes")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from bitdew.scheduler.planner import PlannerSettings
-from bitdew.scheduler.store import SchedulerStore
 
 from bitdew.bootdisk import write_boot_disk
 from bitdew.core.attribute import Attribute
@@ -86,22 +85,23 @@ async def test_a_datum_goes_where_its_target_is_and_follows_it_through_a_chain(p
 
 async def test_a_lifetime_ends_and_takes_its_relatives_and_their_bytes_with_it(put):
     async with Grid(2, planner=QUICK) as grid:
-        await put(grid, "run", wishes(lifetime="9s", replica=2))
+        await put(grid, "run", wishes(lifetime="60s", replica=2))
         await put(grid, "step", wishes(lifetime="run"))
         await put(grid, "log", wishes(lifetime="step", replica=2))
         await put(grid, "kept", wishes(replica=2))
         for name in ("run", "log", "kept"):
             await becomes(grid, name, "host1", "host2")
         roots = [(await grid.client.datum(name)).root for name in ("run", "step", "log")]
-        uids = [(await grid.client.datum(name)).uid for name in ("run", "step", "log")]
+        grid.clock.skip(60.0)
         for name in ("run", "step", "log"):
             await is_over(grid, name)
 
         async def freed() -> bool:
             grid.clock.skip(0.5)
             hosts = await grid.client.hosts()
-            stored = await SchedulerStore(grid.service.database).placements_of(uids)
-            told = [copy.freed for copies in stored.values() for copy in copies if copy.state is PlacementState.GONE]
+            ended = [await grid.client.where(name) for name in ("run", "step", "log")]
+            assert not any(where.data.alive for where in ended)
+            told = [copy.freed for where in ended for copy in where.placements if copy.state is PlacementState.GONE]
             return len(told) == 5 and all(told) and all(host.used == SIZE for host in hosts)
 
         await eventually(freed, grid.clock)
