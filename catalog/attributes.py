@@ -5,7 +5,7 @@ Owns what an attribute may be and who may change it. What follows from it is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -118,7 +118,7 @@ class Attributes:
         self._require_future(record.attribute)
         return record
 
-    async def data_like(self, name: str) -> list[str]:
+    async def data_like(self, name: str) -> Sequence[str]:
         """Names of living data, among which the one that was meant by `name` is looked for."""
         return await self._references.data_like(name)
 

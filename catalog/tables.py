@@ -47,6 +47,7 @@ class DataRow(Base):
         Index(
             "uq_data_name_alive", "name", unique=True, sqlite_where=text("alive = 1"), postgresql_where=text("alive")
         ),
+        Index("ix_data_name_dead", "name", sqlite_where=text("alive = 0"), postgresql_where=text("NOT alive")),
         Index("ix_data_attribute", "attribute", "alive", "uid"),
     )
 

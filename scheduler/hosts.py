@@ -146,7 +146,8 @@ class Hosts:
                 raise error("input.invalid", "The first sync of a host says what the host is", field="host")
             record = HostRecord(host, report.name, HostState.JOINING, now, now, report, generation)
             entry = self._entries[host] = _Entry(record, None)
-        self.require_admitted(host)
+        if self.is_banned(host):
+            raise error("host.banned", f"The host {entry.record.name} was banned")
         old, report = entry.record, report or entry.record.report
         self._liveness.heard(host, self._clock.monotonic())
         # Not what it became by that: it may have been judged, and heard again before the judgement was stored.
@@ -171,15 +172,10 @@ class Hosts:
         entry.mattered = entry.record
         return HostChange(before, entry.record)
 
-    def require_admitted(self, host: HostId) -> None:
-        """Refuse a host that was shut out.
-
-        Raises:
-            UserError: `host.banned`.
-        """
+    def is_banned(self, host: HostId) -> bool:
+        """Whether the host was shut out."""
         record = self.get(host)
-        if record is not None and record.state is HostState.BANNED:
-            raise error("host.banned", f"The host {record.name} was banned")
+        return record is not None and record.state is HostState.BANNED
 
     def take_back(self, change: HostChange) -> None:
         """The change could not be stored: whatever the host says next is taken for that change again."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVarTuple
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     CompoundSelect,
     Row,
@@ -48,7 +49,9 @@ _COMING: Final = (PlacementState.HELD, PlacementState.VERIFYING, PlacementState.
 
 def _peers() -> CompoundSelect[str]:
     """The hosts of a datum by state, each state on the circle from a host on. A part of an index answers each arm."""
-    host, of, asking = _TABLE.c.host, bindparam("of"), bindparam("asking")
+    host = _TABLE.c.host
+    of: BindParameter[str] = bindparam("of")
+    asking: BindParameter[str] = bindparam("asking")
     here = select(host).where(_TABLE.c.data == of).order_by(host).limit(bindparam("most"))
     arms = [
         select(here.where(_TABLE.c.state == state, beyond).subquery().c.host)

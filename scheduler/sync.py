@@ -63,7 +63,8 @@ class Sync:
             seen = self._known.changes.version(host)
             if self._known.hosts.waiting(host) <= request.generation:
                 await self._known.changes.wait(host, seen, min(request.wait, self._period))
-        self._known.hosts.require_admitted(host)  # it may have been shut out meanwhile
+        if self._known.hosts.is_banned(host):  # it was shut out meanwhile: its next sync is told so
+            return SyncReply(generation=request.generation, orders=[], full=False, period=self._period)
         orders, generation = list[Order](), request.generation
         if self._known.hosts.waiting(host) > generation or request.full or ask_all:
             orders, generation = await self._orders(host, generation, repository)

@@ -81,6 +81,13 @@ def _open_files() -> dict[int, str]:
     return found
 
 
+def _name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:  # it ended while we looked
+        return "one that has ended"
+
+
 def _children() -> dict[int, psutil.Process]:
     """Child processes that a test could have started; those that serve the whole session live as long as we do."""
     found: dict[int, psutil.Process] = {}
@@ -118,7 +125,7 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
         return [f"{fd} -> {target}" for fd, target in _open_files().items() if files.get(fd) != target]
 
     def new_processes() -> list[str]:
-        return [f"{pid}: {process.name()}" for pid, process in _children().items() if pid not in processes]
+        return [f"{pid}: {_name_of(process)}" for pid, process in _children().items() if pid not in processes]
 
     faults = {
         "pending tasks": list(pending),

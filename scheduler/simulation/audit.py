@@ -118,7 +118,11 @@ class Audit:
         self._data |= await self.service.known.data.get(targets - self._data.keys())
 
     def _book(self, placement: PlacementRecord) -> None:
+        known = self.placements[placement.data].get(placement.host)
         self.placements[placement.data][placement.host] = placement
+        nothing_there = known is None or known.state not in TAKES_SPACE
+        if placement.state is _S.DROPPING and nothing_there:
+            return  # what failed took no space, and takes none while it is cleared away
         if placement.state in TAKES_SPACE:
             self._on[placement.host][placement.data] = self._sizes[placement.data]
         else:
@@ -168,7 +172,8 @@ class Audit:
             self.blame("placed on an ineligible host: distrib", self._told(order))
         committed = sum(size for uid, size in self._on[order.host].items() if uid != order.subject)
         if committed + datum.data.size > record.report.quota:
-            self.blame("over quota", self._told(order))
+            figures = f"{committed} of {record.report.quota} bytes were promised, {datum.data.size} are wanted"
+            self.blame("over quota", f"{self._told(order)}; {figures}")
         if not pinned:
             self._judge_number(order, datum)
 

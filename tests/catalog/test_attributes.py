@@ -40,7 +40,7 @@ async def define(rooms: Rooms, name: str, **wishes: Any) -> AttributeRecord:
 async def test_a_defined_attribute_is_shown_with_how_many_living_data_have_it(rooms: Rooms) -> None:
     made = await define(rooms, "root", replica=3, ft=True)
     await datum(rooms, "one", "root")
-    await rooms.data.end(await datum(rooms, "two", "root"), ROOT, "a test")  # type: ignore[arg-type]
+    await rooms.data.end(await rooms.data.living(await datum(rooms, "two", "root")), "a test")
     shown = await rooms.attributes.show("root")
     assert (shown.uid, shown.name, shown.wishes, shown.owner) == (made.uid, "root", {"replica": 3, "ft": True}, "ada")
     assert (shown.version, shown.data) == (1, 1)

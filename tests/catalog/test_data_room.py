@@ -235,9 +235,10 @@ async def test_bytes_go_with_the_last_datum_that_has_them(rooms: Rooms, tmp_path
     rooms.told.clear()
     await rooms.data.remove("one", rooms.ada)
     assert len(files(tmp_path)) == 2
-    assert await rooms.data.end(two, CONTENT.root, "its time was over")
+    planned = await rooms.data.living(two)
+    assert await rooms.data.end(planned, "its time was over")
     assert files(tmp_path) == set()
-    assert not await rooms.data.end(two, CONTENT.root, "again")
+    assert not await rooms.data.end(planned, "again")
     assert rooms.told == [{one}, {two}]
     ended = await rooms.store.get([one, two])
     assert [ended[uid].died_because for uid in (one, two)] == ["ada removed it", "its time was over"]
@@ -247,6 +248,14 @@ async def test_bytes_go_with_the_last_datum_that_has_them(rooms: Rooms, tmp_path
     (again,) = await create(rooms, asked("one"))
     assert (await rooms.data.find("one")).data.uid == again
     assert (await rooms.data.find(one)).alive is False
+
+
+async def test_a_life_does_not_end_for_wishes_that_it_had_before(rooms: Rooms) -> None:
+    (uid,) = await create(rooms, asked("one", {"lifetime": "1d"}))
+    planned = await rooms.data.living(uid)
+    await rooms.data.choose("one", {"lifetime": "7d"}, rooms.ada)
+    assert not await rooms.data.end(planned, "its lifetime ended")
+    assert await rooms.data.end(await rooms.data.living(uid), "its lifetime ended")
 
 
 async def test_a_name_that_nothing_has_is_answered_with_the_nearest(rooms: Rooms) -> None:

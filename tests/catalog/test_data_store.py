@@ -239,6 +239,24 @@ async def test_a_datum_dies_once(store: DataStore, plain: AttributeRecord) -> No
     assert dead == replace(one, alive=False, died=LATER, died_because="removed")
 
 
+async def test_of_data_of_one_name_that_died_the_last_is_found(store: DataStore, plain: AttributeRecord) -> None:
+    first, second, living = datum("x", plain), datum("x", plain), datum("x", plain)
+    unnoted = datum("x", plain, alive=False)  # it died in a release that did not note when
+    await store.add(unnoted)
+    assert (found := await store.find_ended("x"))
+    assert uid_of(found) == uid_of(unnoted)
+    for one, died in ((first, LATER), (second, NOW)):
+        await store.add(one)
+        await store.end(uid_of(one), died, "ada removed it")
+    await store.add(living)
+    assert (found := await store.find_ended("x"))
+    assert (uid_of(found), found.died) == (uid_of(first), LATER)
+    assert (found := await store.find_ended(uid_of(second)))
+    assert found.died_because == "ada removed it"
+    assert await store.find_ended(uid_of(living)) is None
+    assert await store.find_ended("y") is None
+
+
 async def test_bytes_that_come_are_those_of_all_living_data_that_wait(store: DataStore, plain: AttributeRecord) -> None:
     a, b = datum("a", plain, awaited=True), datum("b", plain, awaited=True)
     dead, other = datum("dead", plain, awaited=True), datum("other", plain, OTHER, awaited=True)

@@ -160,11 +160,13 @@ def _change_in_place() -> None:
         op.alter_column("data", column, nullable=False)
     op.alter_column("data", "name", type_=_name())
     op.create_foreign_key("fk_data_attribute_attributes", "data", "attributes", ["attribute"], ["uid"])
+    op.create_index("ix_data_name_dead", "data", ["name"], unique=False, postgresql_where=sa.text("NOT alive"))
     op.create_index("ix_data_attribute", "data", ["attribute", "alive", "uid"], unique=False)
 
 
 def _change_back_in_place() -> None:
     op.drop_index("ix_data_attribute", table_name="data")
+    op.drop_index("ix_data_name_dead", table_name="data")
     for column in ("attribute", "awaited", "ends", "died", "died_because"):
         op.drop_column("data", column)
     op.add_column("data", sa.Column("attribute", sa.JSON(), nullable=True))
@@ -212,6 +214,7 @@ def _change_by_copying() -> None:
         " 0, '' FROM former JOIN chosen USING (uid)"
     )
     op.create_index("uq_data_name_alive", "data", ["name"], unique=True, sqlite_where=sa.text("alive = 1"))
+    op.create_index("ix_data_name_dead", "data", ["name"], unique=False, sqlite_where=sa.text("alive = 0"))
     op.create_index("ix_data_attribute", "data", ["attribute", "alive", "uid"], unique=False)
 
 
