@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 from aiohttp import web
@@ -271,9 +271,13 @@ def _certifiable(names: Sequence[str]) -> list[str]:
 async def _hang_up(runner: web.AppRunner) -> None:
     """End the web: requests under way are answered, and every socket is closed before this returns."""
     handlers = list(runner.server.connections) if runner.server else []
-    served = [task for handler in handlers if (task := handler._task_handler) is not None]  # noqa: SLF001
+    served = _serving(handlers)
     await runner.cleanup()
-    if served:  # cleaning up cancels what is left of them, and does not wait
+    # Cleaning up cancels those whose connection lasts, and does not wait; the others would wait for the rest of an
+    # upload that was refused, whose sender has gone.
+    for task in served:
+        task.cancel()
+    if served:
         await asyncio.wait(served, timeout=GOODBYE_SECONDS)
     # A TLS connection closes in its own time, when its peer has said goodbye too: that time is bounded here.
     with contextlib.suppress(TimeoutError):
@@ -284,6 +288,12 @@ async def _hang_up(runner: web.AppRunner) -> None:
         if handler.transport is not None:
             handler.transport.abort()
     await asyncio.sleep(0)
+
+
+def _serving(handlers: Sequence[web.RequestHandler[web.Request]]) -> list[asyncio.Task[Any]]:
+    """The tasks that serve these connections, also those of lost ones, of which handlers know nothing any more."""
+    frames = {task: getattr(task.get_coro(), "cr_frame", None) for task in asyncio.all_tasks()}
+    return [task for task, frame in frames.items() if frame is not None and frame.f_locals.get("self") in handlers]
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:

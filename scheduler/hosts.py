@@ -181,9 +181,9 @@ class Hosts:
         """The change could not be stored: whatever the host says next is taken for that change again."""
         self._entries[change.new.host].mattered = change.old
 
-    def unsaved(self) -> list[HostRecord]:
-        """The hosts whose records are newer than what is stored."""
-        return [self._entries[host].record for host in self._unsaved]
+    def unsaved(self, among: Collection[HostId]) -> list[HostRecord]:
+        """Those of some hosts whose records are newer than what is stored."""
+        return [self._entries[host].record for host in self._unsaved.intersection(among)]
 
     def saved(self, records: Iterable[HostRecord]) -> None:
         """These records are stored now."""

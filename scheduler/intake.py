@@ -126,9 +126,10 @@ class Intake:
             except Exception as fault:  # noqa: BLE001  (a report that can't be judged must not hold up the others')
                 log.error("a report can't be judged", host=self._known.hosts.name(said.host), why=repr(fault))  # noqa: TRY400
                 _refuse(said, fault)
-        told = _told(news, self._known.hosts.unsaved())
+        unsaved = self._known.hosts.unsaved({said.host for said in heard})
+        told = _told(news, unsaved)
         try:
-            stored = await self._store(news, told, now)
+            stored = await self._store(news, unsaved, told, now)
             self._book(news, facts)
             self._known.tell(told, stored=stored)
             await self._engine_learns(news, facts)
@@ -257,14 +258,13 @@ class Intake:
 
     # Storing and telling ------------------------------------------------------------------------------------------
 
-    async def _store(self, news: _News, told: Told, now: datetime) -> bool:
+    async def _store(self, news: _News, records: Sequence[HostRecord], told: Told, now: datetime) -> bool:
         """Whether there was anything to store."""
-        records = self._known.hosts.unsaved()
         if not (records or news.placements or news.machines or news.done or news.consoles):
             return False
         await self._known.store.record(
             now=now,
-            hosts=records,
+            hosts=list(records),
             placements=list(news.placements.values()),
             machines=list(news.machines.values()),
             done=news.done,

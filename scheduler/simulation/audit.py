@@ -245,7 +245,9 @@ class Audit:
         return {host for host, record in records if record is not None and record.state is HostState.ALIVE}
 
     def _in_use(self, uid: Uid, host: HostId) -> bool:
-        ends = MACHINE.ends()
+        record, ends = self.service.hosts.get(host), MACHINE.ends()
+        if record is not None and record.state is HostState.BANNED:
+            return False  # nobody will ever hear how its machines ended
         return any(m.data == uid and m.host == host and m.state not in ends for m in self.machines.values())
 
     # Rules about machines and lives -------------------------------------------------------------------------------

@@ -154,9 +154,9 @@ class SimulatedHost:
 
     @property
     def free(self) -> int:
-        """Bytes that the file system could still take."""
-        written = sum(copy.done for copy in self.copies.values() if copy.state is not _S.GONE)
-        return max(0, self.lent.disk - self.lent.others - int(written))
+        """Bytes that the file system could still take, beyond what the copies on their way will need."""
+        taken = sum(copy.size for copy in self.copies.values() if copy.state not in {_S.FAILED, _S.GONE})
+        return max(0, self.lent.disk - self.lent.others - taken)
 
     def holds(self, uid: Uid) -> bool:
         """Whether a verified copy is on the disk."""
@@ -220,8 +220,9 @@ class SimulatedHost:
         if wish is None or (copy is not None and copy.root != wish.root and copy.state is not _S.GONE):
             return
         if copy is None or copy.state in {_S.FAILED, _S.GONE}:
+            room = min(self.free, self.lent.quota - self.used)
             copy = self.copies[uid] = Copy(uid, wish.root, wish.size, _S.ASSIGNED, order.generation)
-            if self.used > self.lent.quota or wish.size > self.free:
+            if wish.size > room:
                 copy.state, copy.reason = _S.FAILED, _reason("storage.full", "There is no room for it")
             else:
                 copy.state = _S.FETCHING

@@ -78,7 +78,7 @@ def test_ctrl_c_ends_with_130(bitdew, monkeypatch):
         (["nonsense"], "No such command"),
         (["disk", "add"], "Missing"),
         (["disk", "ls", "--nonsense"], "nonsense"),
-        (["disk", "add", "f", "--name", "n", "--replica", "many"], "--replica"),
+        (["disk", "add", "f", "--name", "n", "--replica", "many"], "replica"),
         (["token", "create", "--role", "king"], "king"),
         (["token", "create", "--role", "user", "--expires", "soon"], "duration"),
         (["vm", "deploy", "d", "--memory", "big"], "size"),

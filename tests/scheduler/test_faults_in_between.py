@@ -236,9 +236,13 @@ async def test_hosts_that_could_not_be_counted_anew_are_counted_the_next_time(
     [host] = await joined(simulated, "a", quota=GB)
     data = await people.add([(f"datum{number}", 200 * MB, {}) for number in range(4)])
     await simulated.advance(600)
-    fault = fails_once(simulated.service.known.store, read)
+    store = simulated.service.known.store
+    [copy] = (await store.placements_of([data[0]]))[data[0]]
+    lost = replace(copy, state=PlacementState.LOST)  # as another process stored it
+    await store.record(now=simulated.clock.now(), placements=[lost], told=Told(data=(data[0],)))
+    fault = fails_once(store, read)
     simulated.service.engine.books.mark_stale([host.host])
-    simulated.service.engine.look_at(data[0])
+    simulated.service.engine.look_at(data[1])
     await simulated.settle()
     assert fault.failed
     assert simulated.service.engine.books.index[host.host].committed == 800 * MB
@@ -476,14 +480,14 @@ async def test_repairs_that_wait_for_their_turn_are_not_all_planned_again_each_t
 
 async def test_after_a_restart_the_higher_priority_is_served_first(simulated: EnduringGrid, people: People) -> None:
     [host] = await joined(simulated, "a", quota=MB)
-    low = await people.add([(f"low{number}", SIZE, {}) for number in range(300)])
-    high = await people.add([(f"high{number}", SIZE, {"priority": 100}) for number in range(10)])
+    low = await people.add([(f"low{number}", SIZE, {}) for number in range(400)])
+    high = await people.add([(f"high{number}", SIZE, {"priority": 100}) for number in range(20)])
     store, record = simulated.service.known.store, simulated.service.hosts.get(host.host)
-    host.lent.quota = 6 * SIZE  # known when the service starts: nobody offers it anything for a change
-    await store.save_hosts([replace(record, report=record.report.model_copy(update={"quota": 6 * SIZE}))])
+    host.lent.quota = 18 * SIZE  # known when the service starts: nobody offers it anything for a change
+    await store.save_hosts([replace(record, report=record.report.model_copy(update={"quota": 18 * SIZE}))])
     await simulated.restart_service()
     await simulated.advance(1000)
-    assert (await held_at(simulated, low, "a"), await held_at(simulated, high, "a")) == (0, 6)
+    assert (await held_at(simulated, low, "a"), await held_at(simulated, high, "a")) == (0, 18)
 
 
 # Progress -------------------------------------------------------------------------------------------------------------
