@@ -290,7 +290,7 @@ async def _hang_up(runner: web.AppRunner) -> None:
     await asyncio.sleep(0)
 
 
-def _serving(handlers: Sequence[web.RequestHandler[web.Request]]) -> list[asyncio.Task[Any]]:
+def _serving(handlers: Sequence[web.RequestHandler]) -> list[asyncio.Task[Any]]:
     """The tasks that serve these connections, also those of lost ones, of which handlers know nothing any more."""
     frames = {task: getattr(task.get_coro(), "cr_frame", None) for task in asyncio.all_tasks()}
     return [task for task, frame in frames.items() if frame is not None and frame.f_locals.get("self") in handlers]

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import structlog
 import typer
@@ -39,8 +39,8 @@ Examples:
   python -m bitdew.scheduler.simulate --mass-loss 12:0.3 --loss 0.05 --json
 
 \b
-Options of an attribute, as everywhere (--replica, --ft, --requires, --spread, --distrib, --lifetime, --priority ...), are
-those of all data; with --attr, given any number of times, each attribute has as many data, called NAME-1, NAME-2 and so
+Options of an attribute, as everywhere (--replica, --ft, --requires, --spread, --distrib, --lifetime, --priority ...),
+are those of all data; with --attr, given any number of times, each attribute has as many data, called NAME-1, NAME-2 and so
 on. Hosts have the labels site (site1 to site20) and os, and some of the sharings qemu, virtualbox and root."""
 PATIENCE: Final = 1.0
 """Seconds after which a bar is shown."""
@@ -163,7 +163,7 @@ class _Bar:
         self._shown = False
         self._said = 0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -204,7 +204,7 @@ def _lines(report: dict[str, Any]) -> Iterable[str]:
     hosts, data, moved = report["hosts"], report["data"], report["bytes"]
     options, hours = report["options"], report["copy-hours"]
     yield f"Seed {options['seed']}, {options['hours']:g} virtual hours"
-    yield f"Hosts           {hosts['at the end']} at the end of {hosts['ever']} ever; {hosts['departures']} departures, "
+    yield f"Hosts           {hosts['at the end']} at the end of {hosts['ever']} ever; {hosts['departures']} departures,"
     yield f"                {hosts['disks lost']} disks lost"
     yield f"Data            {data['alive']} alive, {data['ended']} ended"
     yield f"Time to place   {_times(report['time to place'])}"
@@ -245,7 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(fault, as_json="--json" in given)
     except KeyboardInterrupt:
         return _tell(error("interrupted", "The command was interrupted"), as_json="--json" in given)
-    except typer.BadParameter.__bases__[0] as fault:  # what typer raises for wrong usage: it exports one kind only
+    except Exception as fault:
+        if not isinstance(fault, typer.BadParameter.__bases__):  # what is wrong usage: typer exports one kind only
+            raise
         shown = getattr(fault, "format_message", fault.__str__)()
         do = "See what it takes: python -m bitdew.scheduler.simulate --help"
         return _tell(error("input.invalid", str(shown).rstrip("."), do=do), as_json="--json" in given)

@@ -54,7 +54,7 @@ def _outlook(ledger: Ledger, uid: Uid, machines: int) -> Outlook:
 
 
 def _blocked_by_suspects(ledger: Ledger, uid: Uid) -> bool:
-    """Whether copies would be dropped or moved but for a host that is silent for a moment: it is open till it speaks."""
+    """Whether copies would be dropped or moved but for a host that is silent for a moment: open till it speaks."""
     tally, hosts = ledger.tally(uid), ledger.snapshot.hosts
     concerned = bool(tally.displaced or spread_label(ledger, uid)) or len(tally.held) > tally.keep
     silent = (hosts[row.host_id].state is HostState.SUSPECT for row in (*tally.held, *tally.displaced))

@@ -2,8 +2,9 @@
 
 from .audit import Audit, Violation
 from .grid import SimulatedGrid
-from .host import Lent, SimulatedHost
+from .host import SimulatedHost
 from .network import Faults
 from .people import People
+from .possessions import Lent
 
 __all__ = ["Audit", "Faults", "Lent", "People", "SimulatedGrid", "SimulatedHost", "Violation"]

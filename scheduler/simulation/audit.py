@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from bitdew.core.attribute import EVERYWHERE
+from bitdew.core.attribute import EVERYWHERE, Attribute
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import INTENDED, MACHINE, HostState, PlacementState
@@ -165,7 +165,11 @@ class Audit:
         pinned = order.host in datum.attribute.pins
         if not pinned and not self._wishes(datum).requires.check(record.report.to_facts(order.host)).matches:
             self.blame("placed on an ineligible host: requires", self._told(order))
-        if not pinned and datum.attribute.attribute.affinity and order.host not in (self.holders_of_target(datum) or ()):
+        if (
+            not pinned
+            and datum.attribute.attribute.affinity
+            and order.host not in (self.holders_of_target(datum) or ())
+        ):
             self.blame("placed on an ineligible host: affinity", self._told(order))
         most = self._wishes(datum).distrib
         if not pinned and 0 <= most <= len(self._alike(datum, order.host)):
@@ -275,7 +279,7 @@ class Audit:
     # Wishes, read anew --------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _wishes(datum: Datum) -> Any:
+    def _wishes(datum: Datum) -> Attribute:
         return datum.attribute.attribute
 
     def holders_of_target(self, datum: Datum) -> set[HostId] | None:
@@ -301,7 +305,9 @@ class Audit:
             return True
         facts = record.report.to_facts(record.host)
         holders = self.holders_of_target(datum)
-        if not self._wishes(datum).requires.stays(facts).matches or (holders is not None and record.host not in holders):
+        if not self._wishes(datum).requires.stays(facts).matches or (
+            holders is not None and record.host not in holders
+        ):
             return False
         most = self._wishes(datum).distrib
         return most < 0 or len(self._alike(datum, record.host)) <= most

@@ -2,11 +2,11 @@
 
 Owns the availability model. Sessions and absences are Weibull-distributed with a shape below 1: whoever has stayed long
 is likely to stay. That family, or a hyperexponential, fitted the availability of desktop grids and of machines at large
-far better than an exponential or a Pareto distribution in D. Nurmi, J. Brevik, R. Wolski, "Modeling Machine Availability
-in Enterprise and Wide-Area Distributed Computing Environments", Euro-Par 2005, and is among those that fit the traces of
-230,000 hosts in B. Javadi, D. Kondo, J.-M. Vincent, D. P. Anderson, "Discovering Statistical Models of Availability in
-Large Distributed Systems: An Empirical Study of SETI@home", IEEE TPDS 22(11), 2011. The figures of `Availability` are
-ours, and are there to be changed.
+far better than an exponential or a Pareto distribution in D. Nurmi, J. Brevik, R. Wolski, "Modeling Machine
+Availability in Enterprise and Wide-Area Distributed Computing Environments", Euro-Par 2005, and is among those that fit
+the traces of 230,000 hosts in B. Javadi, D. Kondo, J.-M. Vincent, D. P. Anderson, "Discovering Statistical Models of
+Availability in Large Distributed Systems: An Empirical Study of SETI@home", IEEE TPDS 22(11), 2011. The figures of
+`Availability` are ours, and are there to be changed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Availability:
     def rest_of_session(self, chance: random.Random) -> float:
         """Seconds that are left of a session of which we happen to become witnesses: long ones are met more often."""
         scale = self._scale(1 / self.churn)
-        whole = scale * chance.gammavariate(1 + 1 / self.shape, 1) ** (1 / self.shape)
+        whole = scale * float(chance.gammavariate(1 + 1 / self.shape, 1) ** (1 / self.shape))
         return chance.random() * whole * HOUR
 
     def absence_of(self, chance: random.Random) -> float:
@@ -70,7 +70,11 @@ class Churn:
     """
 
     def __init__(
-        self, grid: SimulatedGrid, availability: Availability, newcomer: Callable[[], SimulatedHost], moved: Callable[[], None]
+        self,
+        grid: SimulatedGrid,
+        availability: Availability,
+        newcomer: Callable[[], SimulatedHost],
+        moved: Callable[[], None],
     ) -> None:
         """`newcomer` makes a host that joins; `moved` is told whenever a host came or went."""
         self._grid = grid

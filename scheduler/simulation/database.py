@@ -1,7 +1,8 @@
 """The database of a simulated grid: the services' own, without a thread for each of its connections.
 
-Owns that shortcut. A service must not wait for its disk in the event loop, so that its connections work in threads; where
-nobody is kept waiting, handing every statement over and back takes most of the time, and is all that is left to chance.
+Owns that shortcut. A service must not wait for its disk in the event loop, so that its connections work in threads;
+where nobody is kept waiting, handing every statement over and back takes most of the time, and is all that is left to
+chance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from sqlalchemy import event
 
 from ...catalog.database import Database
 
+_empty: list[bytes] = []
+
 
 class SimulatedDatabase(Database):
     """SQLite in a file, each statement of which is carried out at once."""
@@ -24,7 +27,7 @@ class SimulatedDatabase(Database):
     def in_file(cls, path: Path) -> Self:
         """The database in this file."""
         database = cls(f"sqlite+aiosqlite:///{path}")
-        event.listen(database._engine.sync_engine, "do_connect", _connect_here)  # noqa: SLF001 (it is one of ours)
+        event.listen(database._engine.sync_engine, "do_connect", _connect_here)
         return database
 
 
@@ -59,3 +62,14 @@ class _NoThread:
 
     def start(self) -> None:
         """There is nothing to start."""
+
+
+async def put_empty_database(path: Path) -> None:
+    """Begin with a database that has been migrated: that is done once a process."""
+    if not _empty:
+        database = SimulatedDatabase.in_file(path)
+        await database.migrate()
+        await database.close()
+        _empty.append(await asyncio.to_thread(path.read_bytes))
+    else:
+        await asyncio.to_thread(path.write_bytes, _empty[0])

@@ -66,7 +66,8 @@ class Figures:
     def observe(self) -> None:
         """Account for what changed up to now."""
         changed, self.grid.changed = self.grid.changed, {}
-        for uid in [*changed, *(follower for uid in changed for follower in self._followers.get(uid, ()))]:
+        followers = [follower for target in changed for follower in self._followers.get(target, ())]
+        for uid in [*changed, *followers]:
             if (line := self._lines.get(uid)) is not None:
                 self._book(uid, line)
 

@@ -7,7 +7,6 @@ There are no tasks that run on their own, so that all of it follows from the see
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import random
@@ -17,30 +16,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from bitdew.core.errors import BitDewError
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.orders import OrderKind
 from bitdew.core.states import INTENDED, MACHINE, MachineState, PlacementState
-from bitdew.wire.models import SyncReply
-
 
 from ..planner import PlannerSettings
 from .audit import Audit, watched
 from .clock import MICRO, VirtualClock, micros_of
-from .database import SimulatedDatabase
-from .host import Copy, Lent, Said, SimulatedHost
+from .database import SimulatedDatabase, put_empty_database
+from .host import SimulatedHost
 from .identities import identities_from, uid_from
 from .links import Links
 from .network import Faults
+from .possessions import Copy, Lent
 from .repository import SimulatedRepository
-from .service import REPOSITORY, SimulatedService
+from .service import SimulatedService
+from .talks import Talks
 
-TOGETHER: Final = 64
-"""Hosts that talk to the service at once."""
-ASKED_AGAIN: Final = 5.0
-"""Seconds after which a host whose reply was lost asks again."""
-LATE: Final = 30.0
-"""Seconds that a reply may be late, at most."""
 BOOTING: Final = 20.0
 """Seconds that a machine takes to boot, or to stop."""
 REPAIRS_ASKED: Final = MICRO
@@ -48,10 +39,8 @@ REPAIRS_ASKED: Final = MICRO
 MOST_TURNS: Final = 2000
 """Turns in one instant after which it is taken for granted that they will never end."""
 
-_empty: Final[list[bytes]] = []
 
-
-class SimulatedGrid:
+class SimulatedGrid(Talks):
     """The grid. An async context manager; its database stays in `folder`.
 
     Attributes:
@@ -110,7 +99,7 @@ class SimulatedGrid:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
             exits.enter_context(identities_from(random.Random(self.chance.getrandbits(64))))  # noqa: S311
-            await _put_empty_database(self._path)
+            await put_empty_database(self._path)
             await self._start_service()
             exits.push_async_callback(self._stop_service)
             self._exits = exits.pop_all()
@@ -352,66 +341,6 @@ class SimulatedGrid:
                 host.mark(data)
                 self.talk(host)
 
-    # Talking ------------------------------------------------------------------------------------------------------
-
-    async def _converse(self) -> None:
-        """Let those who have something to say, or to hear, talk to the service."""
-        talking, self._talking = self._talking, {}
-        hosts = [self.hosts[uid] for uid in talking]
-        hosts = [host for host in hosts if host.online and not host.shut_out]
-        for batch in (hosts[first : first + TOGETHER] for first in range(0, len(hosts), TOGETHER)):
-            said = [host.say() for host in batch]
-            replies = await asyncio.gather(*map(self._ask, batch, said))
-            for host, words, reply in zip(batch, said, replies, strict=True):
-                if reply is not None:
-                    self._deliver(host, words, reply)
-
-    async def _ask(self, host: SimulatedHost, said: Said) -> SyncReply | None:
-        try:
-            return await self.service.sync.sync(host.host, said.request, REPOSITORY)
-        except BitDewError as fault:
-            if fault.key != "host.banned":
-                raise
-            host.shut_out = True
-            self._misfortunes[host.host] = self.clock.micros
-            return None
-
-    def _deliver(self, host: SimulatedHost, said: Said, reply: SyncReply) -> None:
-        if self.faults.lost(self.chance):
-            self.later(ASKED_AGAIN, self._talker(host))
-            return
-        self._take(host, said, reply)
-        if self.faults.comes_again(self.chance):
-            self._take(host, None, reply)
-        if self.faults.comes_late(self.chance):
-            boot = host.boot
-            self.later(self.chance.uniform(0, LATE), lambda: self._take_late(host, boot, reply))
-
-    def _take_late(self, host: SimulatedHost, boot: str, reply: SyncReply) -> None:
-        if host.online and host.boot == boot:
-            self._take(host, None, reply)
-
-    def _take(self, host: SimulatedHost, said: Said | None, reply: SyncReply) -> None:
-        dropped = [o for o in reply.orders if o.kind is OrderKind.DROP and host.holds(Uid(o.subject))]
-        if said is not None:
-            host.hear(said, reply)
-        else:
-            host.take(reply)
-        self.noticed(host)
-        for order in dropped:
-            if not host.holds(Uid(order.subject)):
-                self._check_not_lost(host, Uid(order.subject), order.generation)
-        if host.gossip:
-            self.talk(host)
-
-    def _check_not_lost(self, host: SimulatedHost, uid: Uid, generation: int) -> None:
-        """A verified copy was dropped by order: unless something befell the others meanwhile, one is left."""
-        if uid not in self.living or self.kept(uid):
-            return
-        others = self.audit.relied_on.get((uid, host.host, generation), frozenset())
-        if not any(other in self._misfortunes for other in others):
-            self.audit.blame("data alive was lost by orders", f"{uid}, the last copy of which was at {host.name}")
-
     def kept(self, uid: Uid) -> Collection[HostId]:
         """The hosts that have a verified copy of a datum and may yet show it."""
         hosts = (self.hosts[host] for host in self.holders.get(uid, ()))
@@ -422,14 +351,3 @@ class SimulatedGrid:
         ends = MACHINE.ends()
         machines = (machine for host in self.hosts.values() for machine in host.machines.values())
         return any(machine.data == data and machine.state not in ends for machine in machines)
-
-
-async def _put_empty_database(path: Path) -> None:
-    """Begin with a database that has been migrated: that is done once a process."""
-    if not _empty:
-        database = SimulatedDatabase.in_file(path)
-        await database.migrate()
-        await database.close()
-        _empty.append(await asyncio.to_thread(path.read_bytes))
-    else:
-        await asyncio.to_thread(path.write_bytes, _empty[0])

@@ -1,14 +1,14 @@
 """A simulated host: what a worker keeps on its disk, how it carries out orders, and what it says.
 
-Owns one host's truth. It speaks in the models of the wire and obeys the rules that a worker obeys: an order is persisted
-before it is acted on, a stale one changes nothing, one that comes again is only told about again, and nothing is dropped
-but on an order. It has no clock and no network: others move its bytes and carry its words.
+Owns one host's truth. It speaks in the models of the wire and obeys the rules that a worker obeys: an order is
+persisted before it is acted on, a stale one changes nothing, one that comes again is only told about again, and nothing
+is dropped but on an order. It has no clock and no network: others move its bytes and carry its words.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from bitdew.core.ids import HostId, Uid
@@ -26,64 +26,11 @@ from bitdew.wire.models import (
 )
 
 from .identities import uid_from
+from .possessions import Copy, Lent, Said, SimulatedMachine
 
-GB: Final = 2**30
-MBIT: Final = 1_000_000 / 8
 _NO_ROOT: Final = "0" * 64
 _S: Final = PlacementState
 _M: Final = MachineState
-
-
-@dataclass(slots=True)
-class Lent:
-    """What a host lends. Sizes in bytes, rates in bytes a second."""
-
-    cpus: int = 4
-    memory: int = 8 * GB
-    quota: int = 100 * GB
-    disk: int = 200 * GB
-    """What its file system could hold of copies and of everything else."""
-    others: int = 0
-    """What everything else takes of that."""
-    labels: dict[str, str] = field(default_factory=dict)
-    sharings: dict[str, str] = field(default_factory=lambda: {"qemu": "8.0"})
-    down: float = 100 * MBIT
-    up: float = 20 * MBIT
-
-
-@dataclass(slots=True)
-class Copy:
-    """A datum on the disk, or on its way there."""
-
-    uid: Uid
-    root: str
-    size: int
-    state: PlacementState
-    generation: int
-    done: float = 0.0
-    freed: int = 0
-    reason: ErrorView | None = None
-
-
-@dataclass(slots=True)
-class SimulatedMachine:
-    """A machine on the host."""
-
-    uid: Uid
-    data: Uid
-    state: MachineState
-    generation: int
-    reason: ErrorView | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a request says, so that it can be confirmed."""
-
-    boot: str
-    request: SyncRequest
-    copies: dict[Uid, int]
-    machines: dict[Uid, int]
 
 
 class SimulatedHost:
@@ -317,7 +264,7 @@ class SimulatedHost:
             generation=self.generation,
             full=self.full,
             host=about if self.full or about != self._told else None,
-            placements=[report for uid in sorted(copies) if (report := self._copy_report(uid))],
+            placements=[copy for uid in sorted(copies) if (copy := self._copy_report(uid))],
             machines=[report for uid in told_machines if (report := self._machine_report(uid))],
         )
         return Said(self.boot, request, copies, told_machines)

@@ -1,4 +1,4 @@
-"""Identities from a seed, so that a run can be repeated: ties between data and hosts are broken by what they are called.
+"""Identities from a seed, so that a run can be repeated: ties between data and hosts are broken by their uids.
 
 Owns the one place where chance enters the services: how a new uid is made.
 """

@@ -1,7 +1,7 @@
 """The links: how fast copies arrive.
 
-Owns the bytes on their way. The model is coarse, for it only has to give transfers a length: a host's downlink is shared
-evenly by what it fetches, and the fetchers of a datum share the uplinks of those who hold it, and of the repository.
+Owns the bytes on their way. The model is coarse, for it only has to give transfers a length: a host's downlink is
+shared evenly by what it fetches, and the fetchers of a datum share the uplinks of those who hold it, and of the repository.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from bitdew.core.ids import HostId, Uid
 from bitdew.core.states import INTENDED
 
 from .clock import MICRO
-from .host import MBIT, Copy, SimulatedHost
+from .host import SimulatedHost
+from .possessions import MBIT, Copy
 from .repository import SimulatedRepository
 
 REPOSITORY_UP: Final = 1000 * MBIT
@@ -60,11 +61,11 @@ class Links:
         for host, copy in going:
             at_host[host.host] = at_host.get(host.host, 0) + 1
             of_datum[copy.uid] = of_datum.get(copy.uid, 0) + 1
-        served = sum(count for uid, count in of_datum.items())
+        served = sum(count for count in of_datum.values())
         sources: dict[Uid, float] = {}
-        for uid in of_datum:
+        for uid, fetchers in of_datum.items():
             up = sum(self._hosts[host].lent.up for host in holders.get(uid, ()) if self._hosts[host].online)
-            sources[uid] = up / of_datum[uid]
+            sources[uid] = up / fetchers
         self._rates = {}
         for host, copy in going:
             seeded = REPOSITORY_UP / served if copy.root in self._repository.contents else 0.0

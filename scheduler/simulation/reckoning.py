@@ -99,16 +99,16 @@ class _Reckoning:
         name, rows = datum.data.name, self._world.placements[datum.data.uid]
         if not datum.alive:
             for host, row in rows.items():
-                if self._alive(host) and row.state not in {_S.GONE} and not self._in_use(datum, host):
+                if self._alive(host) and row.state != _S.GONE and not self._in_use(datum, host):
                     yield f"{name} is dead, and {self._name(host)} still has it ({row.state})"
             return
         if self._is_over(datum) and not any(uid == datum.data.uid for uid, _ in self._used):
             yield f"{name} lives on though its life is over"
             return
         for host, row in rows.items():
-            if self._alive(host) and row.state in {*INTENDED, _S.DROPPING} and not self._in_use(datum, host):
-                if row.state is _S.DROPPING or self._has_source(datum):
-                    yield f"{name} is {row.state} at {self._name(host)} and stays so"
+            ends = row.state is _S.DROPPING or (row.state in INTENDED and self._has_source(datum))
+            if ends and self._alive(host) and not self._in_use(datum, host):
+                yield f"{name} is {row.state} at {self._name(host)} and stays so"
         if not self._is_adrift(datum):
             yield from self._of_number(datum)
         yield from self._of_pins(datum)
@@ -117,7 +117,9 @@ class _Reckoning:
         name, wanted = datum.data.name, self._wanted(datum)
         held = [host for host in self._held(datum) if self._fits(datum, host)]
         counted = [host for host in held if self._counts(datum, host)]
-        open_to = [host for host in self._world.hosts if self._is_eligible(datum, host)] if self._has_source(datum) else []
+        open_to = (
+            [host for host in self._world.hosts if self._is_eligible(datum, host)] if self._has_source(datum) else []
+        )
         if open_to and (wanted == EVERYWHERE or len(counted) < wanted):
             yield f"{name} has {len(counted)} of {wanted} copies, and could have one at {self._names(open_to)}"
         alive = [host for host in held if self._alive(host)]

@@ -22,9 +22,10 @@ from ..planner import PlannerSettings, plan
 from .churn import HOUR, Availability, Churn
 from .figures import Figures, quantile
 from .grid import SimulatedGrid
-from .host import GB, MBIT, Lent, SimulatedHost
+from .host import SimulatedHost
 from .network import Faults
 from .people import People
+from .possessions import GB, MBIT, Lent
 
 MOST_REASONS: Final = 1000
 """Data of which the reasons are asked for that they are short of copies."""
@@ -187,7 +188,10 @@ def volunteer(chance: random.Random, quota: int) -> Lent:
         memory=chance.choice([2, 4, 8, 16]) * GB,
         quota=lent,
         disk=2 * lent + 20 * GB,
-        labels={"site": f"site{chance.randrange(20) + 1}", "os": chance.choice(["linux", "macos", "windows", "windows"])},
+        labels={
+            "site": f"site{chance.randrange(20) + 1}",
+            "os": chance.choice(["linux", "macos", "windows", "windows"]),
+        },
         sharings={name: version for name, (version, part) in offered.items() if chance.random() < part},
         down=down * MBIT,
         up=down * MBIT / chance.choice([1, 4, 10]),

@@ -1,7 +1,7 @@
 """The service of a simulated grid: the real rooms on a real database, without a web, a swarm, certificates or tasks.
 
-Owns their wiring, which follows that of a service, and one life of them: a service that is started again is a new one on
-the same database, and knows only what is stored. Time, orders and reports are carried by the grid.
+Owns their wiring, which follows that of a service, and one life of them: a service that is started again is a new one
+on the same database, and knows only what is stored. Time, orders and reports are carried by the grid.
 """
 
 from __future__ import annotations
