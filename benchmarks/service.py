@@ -1,4 +1,4 @@
-"""What one service process carries on one core: idle hosts, reports, new data, and a crowd that stays connected.
+"""What one service process carries on one core: idle hosts, reports and new data.
 
 The service is a `bitdew serve` process with SQLite, held to one core; whoever calls it is this process, on the others.
 Everything goes over TLS with client certificates, on kept connections.
@@ -8,8 +8,6 @@ Everything goes over TLS with client certificates, on kept connections.
   they would be by the clock if nobody else used its core.
 - Changed syncs: each of many hosts reports another copy as held; that is judged, stored, planned for and then answered.
 - Data: created one by one by callers at the same time, and in batches.
-- A crowd: hosts with copies, each with a long poll held open, who ask again when it ends after a heartbeat of 60 s; 1 %
-  of them an hour are exchanged for others. What part of its core the service takes.
 
 Times by the clock depend on what else the machine does, so that each is followed by the same per second of the
 service's processor time.
@@ -17,45 +15,36 @@ service's processor time.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
 import json
 import os
-import random
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import psutil
 
-from bitdew.core.ids import HostId, new_uid
-from bitdew.core.orders import OrderKind
+from bitdew.core.ids import new_uid
 from bitdew.core.states import PlacementState
-from bitdew.trust.authority import Authority
 from bitdew.trust.roles import Role
-from bitdew.wire.models import PlacementReport, SyncReply, SyncRequest
+from bitdew.wire.models import SyncRequest
 
 sys.path.append(str(Path(__file__).parent))  # the Makefile starts Python with PYTHONSAFEPATH
 
-from bed.crowd import Certificates, Certified, Crowd, Member, Next, post
+from bed.crowd import Crowd, Member, post
 from bed.peer_tls import peer_credentials
+from bed.pinned import Bed, Served, address_of, hello, on_first_core, said, sync, used_by
 from bed.processes import Site
 from bed.report import Report, options
-from bed.stored import SIZE, StoredAttribute, StoredDatum, fill, host_report, new_database, uid_of
+from bed.stored import SIZE, StoredAttribute, StoredDatum, fill, uid_of
 
 IDLE_TARGET: Final = 0.6
 CHANGED_TARGET: Final = 300.0
 SINGLE_TARGET: Final = 1_000.0
 BATCH_TARGET: Final = 10_000.0
-BUSY_TARGET: Final = 0.5
 
 CALLERS: Final = 16
 BLOCKS: Final = 12
@@ -68,104 +57,9 @@ CREATORS: Final = 64
 SINGLES: Final = 6_000
 BATCH: Final = 1_000
 BATCHES: Final = 40
-HEARTBEAT: Final = 60.0
-CROWD: Final = 2_000
-FULL_CROWD: Final = 10_000
-COPIES: Final = 5
-"""Copies on each host of the crowd."""
-REPLICA: Final = 50
-"""Hosts that hold each of its data."""
-SETTLING: Final = 20.0
-"""Seconds in which all that follows from so many joining is done."""
-CHURN: Final = 0.01
-"""Of the crowd, an hour."""
-TOGETHER: Final = 16
-"""Hosts of the crowd that join at the same moment."""
 ONE: Final = uid_of("one copy")
 QUIET: Final = 0.05
 """Of a core: what a service that has nothing to do may still take."""
-
-
-# A service on a core of its own ---------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Served:
-    """A running service and what is needed to call it."""
-
-    url: str
-    process: psutil.Process
-    certificates: Certificates
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens."""
-        return address_of(self.url)
-
-    def used(self) -> float:
-        """Processor seconds that it used since it started."""
-        return used_by(self.process)
-
-
-def used_by(process: psutil.Process) -> float:
-    """Processor seconds of a process, all its threads together."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def address_of(url: str) -> tuple[str, int]:
-    """The host and port of a URL."""
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or 0
-
-
-@contextlib.contextmanager
-def on_first_core() -> Iterator[None]:
-    """Whatever is started within this is held to one core, this process to the others afterwards."""
-    if not hasattr(os, "sched_setaffinity") or len(cores := sorted(os.sched_getaffinity(0))) < 2:
-        yield
-        return
-    os.sched_setaffinity(0, cores[:1])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, ALL_CORES - set(cores[:1]))
-
-
-ALL_CORES: Final = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
-
-
-class Bed:
-    """The folder of one service before it is started."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._home = site.folder / "service"
-        self._home.mkdir()
-        (site.folder / "pairs").mkdir()
-        authority = Authority.open(self._home / "authority", now=datetime.now(UTC), name="bitdew")
-        self.certificates = Certificates(authority, site.folder / "pairs")
-        self.database = self._home / "catalog.sqlite3"
-        asyncio.run(new_database(self.database))
-
-    def serve(self, period: float = HEARTBEAT) -> Served:
-        """Start it."""
-        if ALL_CORES:
-            os.sched_setaffinity(0, ALL_CORES)
-        with on_first_core():
-            told = self._site.serve("--home", str(self._home), "--period", str(period))
-        return Served(told["url"], psutil.Process(told["pid"]), self.certificates)
-
-
-def hello(host: HostId, boot: str, number: int, *, generation: int = 0, **says: Any) -> bytes:
-    """A host's first sync."""
-    report = host_report(f"host-{host[:8]}", number)
-    return sync(SyncRequest(boot=boot, generation=generation, full=True, host=report, **says))
-
-
-def sync(request: SyncRequest) -> bytes:
-    """A sync as bytes."""
-    return post("/v1/sync", request.model_dump_json().encode())
 
 
 # Idle syncs -----------------------------------------------------------------------------------------------------------
@@ -201,7 +95,7 @@ def measure_idle(report: Report, blocks: int) -> None:
     )
     what = "idle syncs a second, BitDew / bare handler"
     report.add(what, by_processor, "a second of the server's processor", at_least=IDLE_TARGET)
-    report.add(what, by_clock, "by the clock", at_least=IDLE_TARGET)
+    report.add(what, by_clock, "by the clock, where the caller may be too slow for the bare handler")
     report.keep("idle syncs per second, by the clock and by the processor", {"bitdew": rates[0], "bare": rates[1]})
 
 
@@ -240,16 +134,8 @@ def measure_changed(report: Report, reporting: int) -> None:
         )
         copies = {host: data[REPORTS * number : REPORTS * (number + 1)] for number, host in enumerate(hosts)}
         boot = new_uid()
-        told = {host: [said(copy, PlacementState.ASSIGNED) for copy in its] for host, its in copies.items()}
-        changes = {
-            host: iter(
-                [
-                    sync(SyncRequest(boot=boot, generation=REPORTS, placements=[said(copy, PlacementState.HELD)]))
-                    for copy in its
-                ]
-            )
-            for host, its in copies.items()
-        }
+        told = {host: [said(copy, PlacementState.ASSIGNED, REPORTS) for copy in its] for host, its in copies.items()}
+        changes = {host: iter([held(copy, boot) for copy in its]) for host, its in copies.items()}
         served = bed.serve()
         with Crowd(served.address, bed.certificates.context(hosts[0])) as crowd:
             for number, host in enumerate(hosts):
@@ -266,10 +152,10 @@ def measure_changed(report: Report, reporting: int) -> None:
     tell_rate(report, "changed syncs", answered, seconds, processor, CHANGED_TARGET)
 
 
-def said(copy: StoredDatum, state: PlacementState, generation: int = REPORTS) -> PlacementReport:
-    """What a host says of one copy."""
-    done = SIZE if state is PlacementState.HELD else 0
-    return PlacementReport(uid=copy.uid, root=copy.root, state=state, generation=generation, done=done, size=SIZE)
+def held(copy: StoredDatum, boot: str) -> bytes:
+    """The sync by which a host says that it holds a copy."""
+    report = said(copy, PlacementState.HELD, REPORTS)
+    return sync(SyncRequest(boot=boot, generation=REPORTS, placements=[report]))
 
 
 def wait_until_quiet(served: Served) -> None:
@@ -338,138 +224,12 @@ def creation(numbers: Iterator[int], batch: int) -> bytes:
     return post("/v1/data", json.dumps({"data": data}).encode())
 
 
-# A crowd that stays connected -----------------------------------------------------------------------------------------
-
-
-class Resident:
-    """A host of the crowd: what it says next, given what it was told."""
-
-    def __init__(self, who: Certified, number: int, copies: list[StoredDatum]) -> None:
-        self.who = who
-        self._number = number
-        self._boot = new_uid()
-        self._copies = [said(copy, PlacementState.HELD, 0) for copy in copies]
-        self._generation = 0
-        self._idle = self._poll()
-
-    def hello(self) -> bytes:
-        """Its first sync."""
-        return hello(self.who.subject_id, self._boot, self._number, placements=self._copies)
-
-    def next(self, body: bytes) -> bytes:
-        """What it says to an answer: it carries out the orders at once, and else waits for some."""
-        if b'"orders":[]' in body:
-            return self._idle
-        reply = SyncReply.model_validate_json(body)
-        self._generation = max(self._generation, reply.generation)
-        self._idle = self._poll()
-        done = [
-            PlacementReport(
-                uid=order.subject,
-                root=order.place.root,
-                state=PlacementState.HELD,
-                generation=order.generation,
-                done=SIZE,
-                size=SIZE,
-            )
-            for order in reply.orders
-            if order.kind is OrderKind.PLACE and order.place is not None
-        ]
-        return sync(SyncRequest(boot=self._boot, generation=self._generation, wait=HEARTBEAT, placements=done))
-
-    def _poll(self) -> bytes:
-        return sync(SyncRequest(boot=self._boot, generation=self._generation, wait=HEARTBEAT))
-
-
-def measure_crowd(report: Report, wanted: int) -> None:
-    """Hosts whose polls are held open, a few of which go and come."""
-    size = min(wanted, most_connections())
-    with Site() as site:
-        bed = Bed(site)
-        spare = max(2, round(size * CHURN))
-        hosts = [bed.certificates.issue(Role.WORKER, f"host{number}") for number in range(size + spare)]
-        ids = [host.subject_id for host in hosts[:size]]
-        data = [
-            StoredDatum(uid_of("crowd", n), f"crowd-{n}", ONE, [ids[(n * REPLICA + k) % size] for k in range(REPLICA)])
-            for n in range(size * COPIES // REPLICA)
-        ]
-        copies: dict[HostId, list[StoredDatum]] = {host.subject_id: [] for host in hosts}
-        for datum in data:
-            for holder in datum.held_by:
-                copies[holder].append(datum)
-        fill(
-            bed.database,
-            attributes=[StoredAttribute(ONE, None, {"replica": REPLICA, "ft": True})],
-            hosts=[(host.subject_id, host.name) for host in hosts[:size]],
-            data=data,
-        )
-        residents = {
-            host.subject_id: Resident(host, number, copies[host.subject_id]) for number, host in enumerate(hosts)
-        }
-        served = bed.serve()
-        with Crowd(served.address, bed.certificates.context(hosts[0])) as crowd:
-
-            def following(member: Member, body: bytes) -> bytes | None:
-                return residents[member.who.subject_id].next(body) if member.who else None
-
-            gather(crowd, [residents[host.subject_id] for host in hosts[:size]], following)
-            newcomers = iter([residents[host.subject_id] for host in hosts[size:]])
-            share, syncs, window = steady_state(crowd, newcomers, following, served)
-        memory = served.process.memory_info().rss
-    report.add(f"processor's share, {size:,} hosts", share, "of one core", at_most=BUSY_TARGET)
-    report.add(
-        f"the same, in proportion, for {FULL_CROWD:,} hosts",
-        share * FULL_CROWD / size,
-        "of one core",
-        at_most=BUSY_TARGET,
-    )
-    report.keep("crowd", {"hosts": size, "syncs": syncs, "seconds": window, "share": share, "service's memory": memory})
-    if size < wanted:
-        report.note(f"{wanted:,} hosts were asked for: this machine lets a process open {size:,} connections")
-
-
-def gather(crowd: Crowd, residents: list[Resident], following: Next) -> None:
-    """Let everyone join, and go on polling while others join."""
-    print(f"{len(residents):,} hosts join", file=sys.stderr, flush=True)
-    for start in range(0, len(residents), TOGETHER):
-        for resident in residents[start : start + TOGETHER]:
-            crowd.join(resident.who).ask(resident.hello())
-        crowd.attend(time.perf_counter() + 0.02, following)
-
-
-def steady_state(
-    crowd: Crowd, newcomers: Iterator[Resident], following: Next, served: Served
-) -> tuple[float, int, float]:
-    """The service's share of its core while polls end and begin; how many did, in how many seconds."""
-    order = random.Random(3)  # noqa: S311 - no secret
-    crowd.attend(time.perf_counter() + SETTLING, following)
-    used, began = served.used(), time.perf_counter()
-    syncs = exchanged = 0
-    each = 3600 / (len(crowd.members) * CHURN)
-    while (now := time.perf_counter()) < began + HEARTBEAT:
-        if now - began >= each * exchanged and (newcomer := next(newcomers, None)):
-            exchanged += 1
-            crowd.leave(order.choice(crowd.members))
-            crowd.join(newcomer.who).ask(newcomer.hello())
-        syncs += crowd.attend(min(began + HEARTBEAT, now + 0.5), following)
-    seconds = time.perf_counter() - began
-    return (served.used() - used) / seconds, syncs, seconds
-
-
-def most_connections() -> int:
-    """How many connections this process and the service may each have, as this machine's limit on files has it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the service inherits it
-    return hard - 500
-
-
 def main() -> None:
-    asked = options(__doc__, full=f"{FULL_CROWD:,} hosts instead of {CROWD:,}, and more of the rest")
+    asked = options(__doc__, full="three times as much of everything")
     report = Report("service: one process on one core")
     measure_idle(report, BLOCKS * (3 if asked.full else 1))
     measure_changed(report, REPORTING * (3 if asked.full else 1))
     measure_creation(report, 3 if asked.full else 1)
-    measure_crowd(report, FULL_CROWD if asked.full else CROWD)
     if os.getloadavg()[0] > (os.cpu_count() or 1):
         report.note("More was to be run than there are cores: the rows by the clock tell of that too.")
     report.show(as_json=asked.json)

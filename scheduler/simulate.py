@@ -40,8 +40,8 @@ Examples:
 
 \b
 Options of an attribute, as everywhere (--replica, --ft, --requires, --spread, --distrib, --lifetime, --priority ...),
-are those of all data; with --attr, given any number of times, each attribute has as many data, called NAME-1, NAME-2 and so
-on. Hosts have the labels site (site1 to site20) and os, and some of the sharings qemu, virtualbox and root."""
+are those of all data; with --attr, given any number of times, each attribute has as many data, called NAME-1, NAME-2
+and so on. Hosts have the labels site (site1 to site20) and os, and some of the sharings qemu, virtualbox and root."""
 PATIENCE: Final = 1.0
 """Seconds after which a bar is shown."""
 

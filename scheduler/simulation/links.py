@@ -1,7 +1,8 @@
 """The links: how fast copies arrive.
 
 Owns the bytes on their way. The model is coarse, for it only has to give transfers a length: a host's downlink is
-shared evenly by what it fetches, and the fetchers of a datum share the uplinks of those who hold it, and of the repository.
+shared evenly by what it fetches, and the fetchers of a datum share the uplinks of those who hold it, and of the
+repository.
 """
 
 from __future__ import annotations

@@ -102,8 +102,9 @@ class _Reckoning:
                 if self._alive(host) and row.state != _S.GONE and not self._in_use(datum, host):
                     yield f"{name} is dead, and {self._name(host)} still has it ({row.state})"
             return
-        if self._is_over(datum) and not any(uid == datum.data.uid for uid, _ in self._used):
-            yield f"{name} lives on though its life is over"
+        if self._is_over(datum):  # nothing is done for it any more but to let it end
+            if not any(uid == datum.data.uid for uid, _ in self._used):
+                yield f"{name} lives on though its life is over"
             return
         for host, row in rows.items():
             ends = row.state is _S.DROPPING or (row.state in INTENDED and self._has_source(datum))
