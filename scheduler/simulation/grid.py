@@ -221,6 +221,7 @@ class SimulatedGrid(Talks):
     def set_stalled(self, host: SimulatedHost, *, stalled: bool) -> None:
         """It makes no progress any more, or does again."""
         host.stalled, self._stale = stalled, True
+        self.noticed(host)
 
     def _run_machines(self, host: SimulatedHost) -> None:
         if host.online and not host.stalled:

@@ -20,9 +20,9 @@ from bitdew.scheduler import engine as engine_module
 from bitdew.scheduler.engine import DEFECT_PAUSE
 from bitdew.scheduler.planner import Plan, PlannerSettings, Snapshot, plan
 from bitdew.scheduler.simulation import Lent, People, SimulatedGrid, SimulatedHost
-from bitdew.scheduler.simulation.grid import REPOSITORY
 from bitdew.scheduler.simulation.people import OPERATOR
 from bitdew.scheduler.simulation.possessions import GB, Said
+from bitdew.scheduler.simulation.service import REPOSITORY
 from bitdew.scheduler.store import SchedulerStore
 
 from bitdew.core.errors import BitDewError, error

@@ -14,8 +14,8 @@ import pytest
 from bitdew.scheduler import engine as engine_module
 from bitdew.scheduler.planner import Plan, Snapshot, plan
 from bitdew.scheduler.simulation import Lent, People, SimulatedGrid, SimulatedHost
-from bitdew.scheduler.simulation.grid import REPOSITORY
 from bitdew.scheduler.simulation.possessions import GB
+from bitdew.scheduler.simulation.service import REPOSITORY
 
 from bitdew.core.ids import Uid
 from bitdew.core.states import HostState, PlacementState
