@@ -42,10 +42,13 @@ def _outlook(ledger: Ledger, uid: Uid, machines: int) -> Outlook:
             reasons.append(f"{_count(machines, 'machine waits', 'machines wait')} for a host")
         needs_hosts = bool(missing or _unspread(ledger, uid) or _stuck(ledger, uid))
         hopeful = bool(machines) or (needs_hosts and ledger.has_source(uid))
+    blocked = _blocked_by_suspects(ledger, uid)
+    if blocked and not reasons:
+        reasons.append("a host with a copy is silent for a moment: which copies go is decided once it speaks")
     return Outlook(
         uid=uid,
         missing=missing,
-        open=hopeful or _blocked_by_suspects(ledger, uid),
+        open=hopeful or blocked,
         held_back=uid in ledger.held_back,
         wake_at=wake.at if wake else None,
         why=wake.why if wake else "",

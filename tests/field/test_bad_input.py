@@ -207,8 +207,8 @@ def test_a_corrupted_piece_is_never_held_and_its_source_is_named(serving, tmp_pa
     serving.worker(1)
     serving.until(lambda: serving.run("disk", "show", "hep")["damaged"])
     where = serving.where("hep")
-    assert where["disk"]["held"] == 0
-    assert "damaged" in str(serving.run("disk", "explain", "hep")["next"]) + str(where["disk"])
+    assert where["data"]["held"] == 0
+    assert "damaged" in str(serving.run("disk", "explain", "hep")["next"]) + str(where["data"])
     serving.run("disk", "add", image, "--name", "again", "--replica", 0)
-    serving.until(lambda: serving.where("hep")["disk"]["held"] == 1)
+    serving.until(lambda: serving.where("hep")["data"]["held"] == 1)
     assert serving.copy(1, root).read_bytes() == image.read_bytes()

@@ -25,7 +25,7 @@ def sha256(path):
 
 
 def all_held(site, name, count):
-    return site.until(lambda: (where := site.where(name))["disk"]["held"] == count and where)
+    return site.until(lambda: (where := site.where(name))["data"]["held"] == count and where)
 
 
 async def fetch_from(holder: str, metainfo, identity, target):

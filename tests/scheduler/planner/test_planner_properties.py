@@ -167,7 +167,11 @@ def test_every_plan_is_safe_and_changes_no_fact(world, data):
                 fitting = {h for h in living if datum.attribute.requires.stays(w.hosts[h].facts).matches}
                 fits = [h for h in staying if h in fitting or h in datum.pins]
                 assert len(fits) >= min(len(fitting), max(datum.attribute.replicas, 1))
-    used = {(m.data_uid, m.host_id) for m in w.machines.values() if m.host_id and not m.ended}
+    used = {
+        (m.data_uid, m.host_id)
+        for m in w.machines.values()
+        if m.host_id and not m.ended and w.hosts[m.host_id].state is not HostState.BANNED
+    }
     used |= {(w.machines[a.machine_uid].data_uid, a.host_id) for a in planned.actions if isinstance(a, Launch)}
     assert not going & used
 
