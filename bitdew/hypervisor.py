@@ -17,7 +17,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from bitdew.core.errors import error
 from bitdew.core.host import Sharing
@@ -25,8 +25,17 @@ from bitdew.core.ids import Uid
 
 SMALLEST_MEMORY: Final = 16 * 1024 * 1024
 MOST_CPUS: Final = 64
+MOST_PORTS: Final = 16
+MOST_SEED: Final = 64 * 1024 * 1024
+"""The most bytes that the ISO given to a machine may have."""
+_FIRST_FREE_PORT: Final = 1024  # those below belong to the host's own services
+_LAST_PORT: Final = 65535
 _UID: Final = re.compile(r"[0-9a-f]{32}")
 _SECTOR: Final = 512
+_ISO_BLOCK: Final = 2048
+_ISO_FIRST: Final = 16  # the block of an ISO's first volume descriptor
+
+Network = Literal["none", "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,11 @@ class MachineSpec:
         memory: Bytes, at least 16 MiB; rounded down to whole MiB.
         cpus: Virtual CPUs, 1 to 64.
         image_format: The image's format: "raw".
+        seed: An ISO, absolute, that the machine finds as a CD; at most 64 MiB. It may lie in the machine's folder.
+        network: "none"; or "user": the machine reaches what the host reaches, the host's own services on its loopback
+            included, and is reached by nobody.
+        ports: Pairs of a TCP port on the host's 127.0.0.1, from 1024 on, and the machine's port that it leads to; at
+            most 16. They need the network "user".
 
     Raises:
         UserError: `input.invalid`, when made of anything else.
@@ -51,6 +65,9 @@ class MachineSpec:
     memory: int = 256 * 1024 * 1024
     cpus: int = 1
     image_format: str = "raw"
+    seed: Path | None = None
+    network: Network = "none"
+    ports: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no driver should have to think about."""
@@ -69,8 +86,28 @@ class MachineSpec:
             refused = f"{self.memory} bytes of memory are less than {SMALLEST_MEMORY}"
         elif not 1 <= self.cpus <= MOST_CPUS:
             refused = f"it has {self.cpus} CPUs; 1 to {MOST_CPUS} are possible"
+        elif self.seed is not None and (not self.seed.is_absolute() or self.seed == self.image):
+            refused = f"its seed can't be {self.seed}"
+        else:
+            refused = _refused_network(self.network, self.ports)
         if refused:
             raise error("input.invalid", "This can't be a machine", why=refused, uid=str(self.uid)[:40])
+
+
+def _refused_network(network: str, ports: tuple[tuple[int, int], ...]) -> str:
+    """Why a machine can't be connected like this, or ""."""
+    if network not in get_args(Network):
+        return f"its network is {network[:20]!r}; {' and '.join(get_args(Network))} are known"
+    if ports and network != "user":
+        return "its ports lead nowhere without the network 'user'"
+    if len(ports) > MOST_PORTS:
+        return f"it has {len(ports)} ports; {MOST_PORTS} are possible"
+    for outer, inner in ports:
+        if not _FIRST_FREE_PORT <= outer <= _LAST_PORT or not 1 <= inner <= _LAST_PORT:
+            return f"the host's port {outer} can't lead to its port {inner}"
+    if len({outer for outer, _ in ports}) != len(ports):
+        return "two of its ports are one port of the host"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +132,18 @@ class Fingerprint:
     Attributes:
         sharing: Its name and version, as the host announces them.
         accelerator: What runs the guest's instructions: "kvm" or "tcg" for QEMU.
+        limits: How a machine's share of CPU and memory is held, in a few words; "" if it is not.
+        health: What does not work as well as it could, and why, for people; "" if all does.
         details: Further findings, for people.
+        programs: The whole paths of what it consists of: when one of them changes or is gone, it is not what it was.
     """
 
     sharing: Sharing
     accelerator: str
+    limits: str = field(default="", kw_only=True)
+    health: str = field(default="", kw_only=True)
     details: dict[str, str] = field(default_factory=dict, hash=False)
+    programs: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +155,18 @@ class Capabilities:
         outlives_worker: Machines run on while the worker is away.
         pause: A machine can be paused and resumed.
         snapshot: A machine's state can be saved and restored.
+        screenshot: What its screen shows can be pictured.
+        seed: It takes a `MachineSpec.seed`.
+        network: It takes a `MachineSpec.network` other than "none", and `ports`.
     """
 
     graceful_stop: bool = False
     outlives_worker: bool = False
     pause: bool = False
     snapshot: bool = False
+    screenshot: bool = False
+    seed: bool = False
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +174,11 @@ class MachineStatus:
     """How a machine is.
 
     Attributes:
-        state: "running"; "stopped" if it ended in an orderly way, by itself or when asked; or "failed".
-        reason: Why it ended, for people; "" while it runs.
+        state: "running"; "paused"; "stopped" if it ended in an orderly way, by itself or when asked; or "failed".
+        reason: Why it ended, for people; "" while it runs or is paused.
     """
 
-    state: Literal["running", "stopped", "failed"]
+    state: Literal["running", "paused", "stopped", "failed"]
     reason: str = ""
 
 
@@ -169,7 +218,7 @@ class Hypervisor(Protocol):
         """
 
     async def recover(self, handle: Handle) -> bool:
-        """Whether a machine that an earlier worker started still runs; its handle is then good for all that follows."""
+        """Whether a machine of an earlier worker runs or is paused; its handle is then good for all that follows."""
 
     async def status(self, handle: Handle) -> MachineStatus:
         """How the machine is now."""
@@ -179,6 +228,45 @@ class Hypervisor(Protocol):
 
     def console(self, folder: Path) -> Path:
         """The file in a machine's folder that its first serial port is written to, from its start on."""
+
+    async def pause(self, handle: Handle) -> None:
+        """Stop the machine's processors within a second; memory and disk stay. Does nothing if it is paused.
+
+        Raises:
+            HostError: `hypervisor.failed`, also if it has ended.
+        """
+
+    async def resume(self, handle: Handle) -> None:
+        """Let a paused machine go on, within a second. Does nothing if it runs.
+
+        Raises:
+            HostError: `hypervisor.failed`, also if it has ended.
+        """
+
+    async def screenshot(self, handle: Handle, to: Path) -> None:
+        """Write what the machine's screen shows to `to`, as PNG; whole or not at all.
+
+        Raises:
+            HostError: `hypervisor.failed`, also if it has ended; `storage.failed`, `storage.full`.
+        """
+
+    async def snapshot(self, handle: Handle, name: str) -> None:
+        """Save the machine's memory and disk as `name`, in its folder. It stands still meanwhile, and goes on then.
+
+        Raises:
+            UserError: `input.invalid`, if the name can't be one or is taken.
+            HostError: `hypervisor.failed`, also if it has ended; `storage.full`.
+        """
+
+    async def restore(self, spec: MachineSpec, name: str) -> Handle:
+        """Let the machine go on from where it was when `name` was saved. One that runs is ended first.
+
+        The worker, and the process that ran the machine, may have ended since. The console begins anew.
+
+        Raises:
+            UserError: `input.invalid`, if the name can't be one.
+            HostError: `hypervisor.failed`, also if there is no such snapshot.
+        """
 
     async def stop(self, handle: Handle, grace: float) -> None:
         """End the machine: ask its system to shut down, and after `grace` seconds end it whatever it does.
@@ -232,6 +320,46 @@ def check_image(image: Path) -> None:
             do="Publish a raw image that boots by BIOS; convert others: qemu-img convert -O raw",
             path=str(image),
         )
+
+
+def check_seed(seed: Path) -> None:
+    """Refuse what is no ISO, or too large for one. Reads a few bytes; blocks.
+
+    Raises:
+        HostError: `storage.failed` if it can't be read, `hypervisor.failed` if it is not an ISO of at most 64 MiB.
+    """
+    try:
+        with seed.open("rb") as file:
+            file.seek(_ISO_FIRST * _ISO_BLOCK)
+            descriptor = file.read(7)
+        size = seed.stat().st_size
+    except OSError as problem:
+        raise error(
+            "storage.failed",
+            f"The seed {seed} can't be read",
+            why=problem.strerror or str(problem),
+            path=str(seed),
+        ) from problem
+    refused = ""
+    if descriptor[1:6] != b"CD001":
+        refused = "it has no volume descriptor (CD001) where an ISO has one"
+    elif size > MOST_SEED:
+        refused = f"it has {size} bytes, at most {MOST_SEED} are possible"
+    if refused:
+        raise error("hypervisor.failed", f"{seed} can't be given to a machine as a CD", why=refused, path=str(seed))
+
+
+def check_abilities(spec: MachineSpec, name: str, capabilities: Capabilities) -> None:
+    """Refuse a machine with what the driver `name` can't give it.
+
+    Raises:
+        HostError: `hypervisor.failed`.
+    """
+    wanted = "a seed" if spec.seed is not None and not capabilities.seed else ""
+    if spec.network != "none" and not capabilities.network:
+        wanted = "a network"
+    if wanted:
+        raise error("hypervisor.failed", f"{name} gives no machine {wanted} here", why="its driver can't", uid=spec.uid)
 
 
 def remove_folder(folder: Path) -> None:

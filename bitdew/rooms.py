@@ -6,7 +6,7 @@ Owns the wiring and the loops that turn while the service runs. It decides nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,32 +23,60 @@ from bitdew.catalog.data_http import datum_routes
 from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Database
 from bitdew.catalog.disks import Disks
+from bitdew.catalog.egress import Egress
+from bitdew.catalog.events import EventLog, told_of
 from bitdew.catalog.feed import Told, new_feed, together
-from bitdew.catalog.http import data_routes, identity_routes
+from bitdew.catalog.http import data_routes, identity_routes, revocation_routes
 from bitdew.catalog.identity_store import IdentityStore
 from bitdew.catalog.leadership import Leadership
+from bitdew.catalog.mending import Mender
+from bitdew.catalog.origin_http import origin_routes
+from bitdew.catalog.origins import Origins
+from bitdew.catalog.permits import Permits
+from bitdew.catalog.publishing import Publishing
 from bitdew.catalog.registry import Registry
 from bitdew.catalog.repository import Repository
+from bitdew.catalog.scrubbing import Scrubber
+from bitdew.catalog.upload_http import upload_routes
 from bitdew.core.clock import Clock
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid
 from bitdew.scheduler.changes import Changes
+from bitdew.scheduler.clearing import Clearing
 from bitdew.scheduler.deployments import Deployments
+from bitdew.scheduler.draining import Draining
 from bitdew.scheduler.engine import Engine
+from bitdew.scheduler.errands import Errands
 from bitdew.scheduler.hosts import Hosts
-from bitdew.scheduler.http import host_routes, machine_routes, shown_data_routes
+from bitdew.scheduler.http import (
+    deployment_routes,
+    deprecation_routes,
+    draining_routes,
+    errand_routes,
+    event_routes,
+    host_routes,
+    machine_routes,
+    shown_data_routes,
+)
+from bitdew.scheduler.inner_hosts import InnerHosts
 from bitdew.scheduler.intake import Intake
+from bitdew.scheduler.jobs.http import job_routes, run_routes
+from bitdew.scheduler.jobs.room import JobRoom
 from bitdew.scheduler.known import Known
 from bitdew.scheduler.liveness import Liveness
 from bitdew.scheduler.planner import PlannerSettings
 from bitdew.scheduler.progress import ProgressBook
+from bitdew.scheduler.seeds import Seeds
 from bitdew.scheduler.sharing import share_progress
 from bitdew.scheduler.store import SchedulerStore
 from bitdew.scheduler.sync import Sync
+from bitdew.scheduler.telling import Telling
 from bitdew.scheduler.views import Views
 from bitdew.scheduler.wishes import Wishes
+from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.swarm.session import Swarm
 from bitdew.trust.authority import Authority
+from bitdew.wire.pacing import Pace
 from bitdew.wire.server import Route, Routes
 
 log = structlog.get_logger(__name__)
@@ -57,7 +85,7 @@ HEARING_PAUSE: Final = 1.0
 TIDY_EVERY: Final = 3600.0
 """Seconds between two looks for what is old."""
 KEPT: Final = timedelta(days=7)
-"""How long orders that were carried out are kept."""
+"""How long orders that were carried out are kept, and events."""
 RepositoryAddress = Callable[[web.Request], Endpoint]
 
 
@@ -75,19 +103,29 @@ class Rooms:
         clock: Clock,
         database: Database,
         authority: Authority,
-        swarm: Swarm,
+        swarm: Seeder,
+        pace: Pace,
         address: RepositoryAddress,
+        join: Callable[[], Awaitable[Swarm]],
+        scrub_days: float,
     ) -> None:
-        """Nothing here waits for anything, and nothing is read before `open`."""
+        """Nothing here waits for anything, and nothing is read before `open`.
+
+        `join` makes a node of the swarms, for the repository to be mended by.
+        """
         self._period = period
         self._clock = clock
         data, store = DataStore(database), SchedulerStore(database)
-        self.registry = Registry(authority, IdentityStore(database), clock)
+        identities = IdentityStore(database)
+        self.registry = Registry(authority, identities, clock)
         self.hosts = Hosts(store, Liveness(period), clock)
         self.attributes = Attributes(data, self.hosts.ids_by_name, clock)
         self.contents = Contents(data, Repository(repository, swarm, clock, uploads=uploads), clock)
+        swarm.on_fault = lambda offer: self.contents.suspect(offer.metainfo.content.root)
         self.data = DataRoom(data, self.attributes, self.contents, clock)
         self.disks = Disks(data, self.data, self.attributes, self.contents, authority.certificate, clock)
+        self.origins = Origins(database, self.data, self.contents, clock)
+        self.publishing = Publishing(data, self.data, self.attributes, self.contents, clock)
         self.feed, self.leadership = new_feed(database), Leadership(database)
         self.changes = Changes(clock)
         self._known = Known(
@@ -103,20 +141,55 @@ class Rooms:
             clock=clock,
         )
         self.engine = Engine(self._known, planner, self.leadership)
+        self.inner = InnerHosts(self._known, identities, self.registry, self.leadership)
+        self.errands = Errands(self._known, self.engine, self.leadership, self.inner)
+        self._clearing = Clearing(self._known, self.errands)
         self.intake = Intake(self._known, self.engine)
-        self.sync = Sync(self._known, self.intake, self.contents.suspect, period)
-        views = Views(self._known, self.engine, self.data, self.disks)
-        deployments = Deployments(self._known, self.engine, self.disks)
+        deployments = Deployments(self._known, self.engine, self.disks, self.inner)
+        self.jobs = JobRoom(
+            self._known,
+            self.engine,
+            self.leadership,
+            data=self.data,
+            attributes=self.attributes,
+            publishing=self.publishing,
+            disks=self.disks,
+            deployments=deployments,
+        )
+        self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
+        self.egress = Egress(self.contents.repository, pace, Permits(clock), self.sync.require_entitled)
+        self.scrubber = Scrubber(
+            self.contents,
+            clock,
+            repository / "scrubbing.json",
+            days=scrub_days,
+            is_mine=lambda: self.leadership.held,
+            is_busy=lambda: self.contents.repository.busy,
+        )
+        self.mender = Mender(
+            self.contents, clock, holders=self.sync.holders, join=join, is_mine=lambda: self.leadership.held
+        )
+        views = Views(self._known, self.engine, self.data, self.disks, self.inner)
+        self._events = EventLog(database)
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._listen()
         self.routes = [
             identity_routes(self.registry, name),
-            data_routes(self.disks, Announce(self.sync.locators), address),
+            revocation_routes(self.registry),
+            data_routes(self.disks, Announce(self.sync.locators), self.egress, address),
+            upload_routes(self.publishing),
             datum_routes(self.data, self.attributes),
+            origin_routes(self.disks, self.origins),
             attribute_routes(self.attributes),
             shown_data_routes(self.disks, views),
+            deprecation_routes(self.disks, views),
             host_routes(self.sync, views, address),
-            machine_routes(deployments),
+            draining_routes(Draining(self._known, self.engine, views)),
+            event_routes(Telling(self._known, self.data)),
+            deployment_routes(deployments, self._clearing),
+            machine_routes(deployments, Seeds(self._known, self.registry), self._clearing),
+            errand_routes(self.errands),
+            *self.jobs.routes,
         ]
 
     def _listen(self) -> None:
@@ -124,19 +197,26 @@ class Rooms:
 
         def data_changed(uids: Collection[Uid]) -> None:
             self.engine.lookout.data_changed(uids)
-            self._known.tell(Told(topics=tuple(uids), data=tuple(uids)), stored=True)
+            self._known.tell(Told(topics=told_of(uids), data=tuple(uids)), stored=True)
 
-        self.data.changed = self.contents.changed = data_changed
+        self.data.changed = self.contents.changed = self.origins.changed = data_changed
         self.data.reattached = self.engine.lookout.reattached
         self.attributes.changed = lambda uid: self.engine.lookout.attributes_changed([uid])
-        self.registry.on_revoked = self.engine.shut_out
+        self.registry.on_revoked = self._shut_out
         self.engine.end = self.data.end
         self.feed.listen(self._told.put_nowait)
+
+    async def _shut_out(self, subject: str) -> None:
+        """Neither a host nor a publisher of this subject counts from now on."""
+        await self.origins.shut_out(subject)
+        await self.disks.shut_out(subject)
+        await self.engine.shut_out(subject)
 
     async def open(self) -> None:
         """Read what is stored, and seed what is there."""
         await self.registry.load()
         await self.contents.open()
+        await self.origins.open()
         await self.engine.open()
         for host in self.hosts.records():  # a process may have been killed between the two halves of a revocation
             if self.registry.is_revoked(host):
@@ -149,10 +229,18 @@ class Rooms:
             "leadership": self.leadership.run(),
             "hearing": self._hear(),
             "plan": self.engine.run(),
+            "jobs": self.jobs.matchmaker.run(),
+            "machines for jobs": self.jobs.provisioner.run(),
             "liveness": self.engine.watch_liveness(self._period),
             "progress": share_progress(self._known, self.engine.settings.lease, self._period / 4),
+            "errands": self.errands.run(),
+            "inner hosts": self.inner.run(),
             "tidying": self._tidy(),
+            "origins": self.origins.watch(),
             "suspects": self.contents.check_suspects(),
+            "scrubbing": self.scrubber.run(),
+            "mending": self.mender.run(),
+            "blocks": self.contents.repository.blocks.run(),
         }
 
     async def _tidy(self) -> None:
@@ -163,7 +251,9 @@ class Rooms:
                 continue
             try:
                 gone = await self._known.store.purge_orders(self._clock.now() - KEPT)
-                log.info("orders that were carried out long ago are forgotten", orders=gone)
+                events = await self._events.forget(self._clock.now() - KEPT)
+                machines = await self._clearing.purge(self._clock.now() - KEPT)
+                log.info("what happened long ago is forgotten", orders=gone, events=events, machines=machines)
             except Exception:
                 log.exception("what is old could not be forgotten; it is tried again")
 
@@ -180,7 +270,8 @@ class Rooms:
                     await self.contents.catch_up()
                 for subject in told.revoked:
                     self.registry.hear_revoked(subject)
-                    await self.engine.shut_out(subject)
+                    await self._shut_out(subject)
+                self.sync.doubts.hear(told.doubted)
                 await self.contents.follow(told.data)
                 await self.engine.told(told)
             except Exception:
@@ -195,11 +286,21 @@ def all_routes() -> list[Route]:
     unused: object = None
     tables: list[Routes] = [
         identity_routes(unused, ""),  # type: ignore[arg-type]
-        data_routes(unused, unused, nothing),  # type: ignore[arg-type]
+        revocation_routes(unused),  # type: ignore[arg-type]
+        data_routes(unused, unused, unused, nothing),  # type: ignore[arg-type]
+        upload_routes(unused),  # type: ignore[arg-type]
         datum_routes(unused, unused),  # type: ignore[arg-type]
+        origin_routes(unused, unused),  # type: ignore[arg-type]
         attribute_routes(unused),  # type: ignore[arg-type]
         shown_data_routes(unused, unused),  # type: ignore[arg-type]
+        deprecation_routes(unused, unused),  # type: ignore[arg-type]
         host_routes(unused, unused, nothing),  # type: ignore[arg-type]
-        machine_routes(unused),  # type: ignore[arg-type]
+        draining_routes(unused),  # type: ignore[arg-type]
+        event_routes(unused),  # type: ignore[arg-type]
+        deployment_routes(unused, unused),  # type: ignore[arg-type]
+        machine_routes(unused, unused, unused),  # type: ignore[arg-type]
+        errand_routes(unused),  # type: ignore[arg-type]
+        job_routes(unused),  # type: ignore[arg-type]
+        run_routes(unused, unused),  # type: ignore[arg-type]
     ]
     return [route for table in tables for route in table.table]

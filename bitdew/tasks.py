@@ -28,3 +28,11 @@ async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def causes_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The exceptions in `group` and in the groups in it."""
+    found: list[BaseException] = []
+    for cause in group.exceptions:
+        found += causes_of(cause) if isinstance(cause, BaseExceptionGroup) else [cause]
+    return found

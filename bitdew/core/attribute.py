@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -38,9 +38,13 @@ class Protocol(StrEnum):
     HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Attribute:
     """What should be true of a datum. Making one that is impossible raises `attribute.invalid`, with the key.
+
+        Attribute(replica=3, ft=True, lifetime="7d", requires="sharing=virtualbox")
+
+    A requirement, a lifetime and an affinity may be given as texts, which are read as on the command line.
 
     Attributes:
         replica: Verified copies wanted, on distinct hosts; -1 for every eligible host; 0 for none.
@@ -66,10 +70,38 @@ class Attribute:
     distrib: int = UNLIMITED
     pin: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        replica: int | None = None,
+        fault_tolerance: bool = False,
+        requires: Requirement | str = "",
+        priority: int = 0,
+        lifetime: Lifetime | str | None = None,
+        affinity: Reference | str | None = None,
+        spread: str = "",
+        protocol: Protocol | str = Protocol.AUTO,
+        distrib: int = UNLIMITED,
+        pin: Sequence[str] = (),
+        *,
+        ft: bool = False,
+    ) -> None:
+        """Each wish is as `Attribute`'s own description says; `ft` is short for `fault_tolerance`."""
+        said: dict[str, Any] = {
+            "replica": replica,
+            "ft": fault_tolerance if ft is False else ft,
+            "requires": requires,
+            "priority": priority,
+            "lifetime": lifetime,
+            "affinity": affinity,
+            "spread": spread,
+            "protocol": protocol,
+            "distrib": distrib,
+            "pin": pin,
+        }
         for key, check in _CHECKS.items():
-            name = KEYS[key].field
-            object.__setattr__(self, name, check(key, getattr(self, name)))
+            value = said[key]
+            read = _READERS[key](value) if type(value) is str and key in _READERS else value
+            object.__setattr__(self, KEYS[key].field, check(key, read))
 
     @property
     def replicas(self) -> int:

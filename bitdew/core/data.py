@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from .ids import ContentRoot, Uid
 
 
+class Kind(StrEnum):
+    """What a datum is when it has come back: what travels is one content in any case."""
+
+    FILE = "file"
+    FOLDER = "folder"
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A datum: one file's bytes under a name.
+    """A datum: the bytes of one file, or of a folder's archive, under a name.
 
     Attributes:
         uid: Its identity.
@@ -20,6 +28,7 @@ class Data:
         piece_length: Bytes.
         created: When it was added, UTC.
         owner: The subject id of whoever added it.
+        kind: A file, or a folder as its archive.
     """
 
     uid: Uid
@@ -29,6 +38,7 @@ class Data:
     piece_length: int
     created: datetime
     owner: str
+    kind: Kind = Kind.FILE
 
 
 @dataclass(frozen=True, slots=True)

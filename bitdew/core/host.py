@@ -44,6 +44,10 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+ABILITIES: Final = ("network", "ports", "seed")
+"""What a hypervisor may or may not give a machine."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Sharing:
     """An application or library that a host offers, as probed: `qemu 7.2.22`."""
@@ -64,6 +68,10 @@ class Resources:
     """How many of them are taken, partial copies at their full size."""
     free: int = 0
     """What the file system could still take, whatever the quota says."""
+    machines: int = 0
+    """Machines that run at a time at most; 0 for no cap of their number."""
+    all_cpus: int = 0
+    """Processors that all machines together may have; 0 for no cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +83,5 @@ class HostFacts:
     resources: Resources = Resources()
     labels: dict[str, str] = field(default_factory=dict, hash=False)
     sharings: tuple[Sharing, ...] = ()
+    abilities: dict[str, frozenset[str]] = field(default_factory=dict, hash=False)
+    """For each of its hypervisors, what that gives machines, of `ABILITIES`; a hypervisor that is not in it can all."""

@@ -12,3 +12,26 @@ class OrderKind(StrEnum):
     DROP = "drop"
     LAUNCH = "launch"
     HALT = "halt"
+    RUN = "run"
+    CANCEL = "cancel"
+    ERRAND = "errand"
+
+
+class ErrandKind(StrEnum):
+    """What a machine's host is asked to do with it once, beside running and ending it."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    SCREENSHOT = "screenshot"
+    SNAPSHOT = "snapshot"
+    RESTORE = "restore"
+    CLEAR = "clear"
+    """Remove what is left of a machine that has ended: its disk, with its snapshots."""
+
+
+class ErrandState(StrEnum):
+    """How far an errand is."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"

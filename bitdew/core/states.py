@@ -1,4 +1,4 @@
-"""States as tables: what may follow what, for placements, hosts and machines.
+"""States as tables: what may follow what, for placements, hosts, machines, jobs and their runs.
 
 The diagrams in the docs are drawn from these tables, and an illegal move is refused with the states that led there.
 """
@@ -45,9 +45,49 @@ class MachineState(StrEnum):
     PREPARING = "preparing"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+class JobState(StrEnum):
+    """One command with its inputs and outputs, as who submitted it sees it."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    STAGING = "staging"
+    RUNNING = "running"
+    STORING = "storing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RunState(StrEnum):
+    """One attempt of a job on one host."""
+
+    ASSIGNED = "assigned"
+    STAGING = "staging"
+    RUNNING = "running"
+    STORING = "storing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+def job_states(text: str) -> list[JobState]:
+    """The states that `text` names, with commas between them.
+
+    Raises:
+        UserError: `input.invalid`.
+    """
+    try:
+        return [JobState(one) for one in text.split(",")]
+    except ValueError:
+        why = f"it is one of {', '.join(JobState)}, or several of them with commas"
+        raise error("input.invalid", f"{text[:80]!r} is no state of jobs", why=why, field="state") from None
 
 
 S = TypeVar("S", bound=StrEnum)
@@ -58,7 +98,7 @@ class StateTable(Generic[S]):
     """The legal moves of one kind of thing.
 
     Attributes:
-        subject: What has the states: "placement", "host" or "machine".
+        subject: What has the states: "placement", "host", "machine", "job" or "run".
         initial: The state that it starts in.
         moves: For each state, the states that may follow it. Staying is always legal and is no move.
     """
@@ -137,7 +177,8 @@ HOST: Final = StateTable(
         _H.JOINING: frozenset({_H.ALIVE, _H.LOST, _H.BANNED}),
         _H.ALIVE: frozenset({_H.SUSPECT, _H.LOST, _H.DRAINED, _H.BANNED}),
         _H.SUSPECT: frozenset({_H.ALIVE, _H.LOST, _H.DRAINED, _H.BANNED}),
-        _H.LOST: frozenset({_H.ALIVE, _H.BANNED}),
+        # A drained host stays drained, whatever happens to it, until it is said otherwise.
+        _H.LOST: frozenset({_H.ALIVE, _H.DRAINED, _H.BANNED}),
         _H.DRAINED: frozenset({_H.ALIVE, _H.LOST, _H.BANNED}),
         _H.BANNED: frozenset({_H.JOINING}),
     },
@@ -149,13 +190,46 @@ MACHINE: Final = StateTable(
     "machine",
     _M.REQUESTED,
     {
-        _M.REQUESTED: frozenset({_M.WAITING, _M.PREPARING, _M.STARTING, _M.RUNNING}) | _ACTIVE,
-        _M.WAITING: frozenset({_M.REQUESTED, _M.PREPARING, _M.STARTING, _M.RUNNING}) | _ACTIVE,
-        _M.PREPARING: frozenset({_M.STARTING, _M.RUNNING}) | _ACTIVE,
-        _M.STARTING: frozenset({_M.RUNNING}) | _ACTIVE,
-        _M.RUNNING: _ACTIVE,
+        _M.REQUESTED: frozenset({_M.WAITING, _M.PREPARING, _M.STARTING, _M.RUNNING, _M.PAUSED}) | _ACTIVE,
+        _M.WAITING: frozenset({_M.REQUESTED, _M.PREPARING, _M.STARTING, _M.RUNNING, _M.PAUSED}) | _ACTIVE,
+        _M.PREPARING: frozenset({_M.STARTING, _M.RUNNING, _M.PAUSED}) | _ACTIVE,
+        _M.STARTING: frozenset({_M.RUNNING, _M.PAUSED}) | _ACTIVE,
+        _M.RUNNING: frozenset({_M.PAUSED}) | _ACTIVE,
+        _M.PAUSED: frozenset({_M.RUNNING}) | _ACTIVE,
         _M.STOPPING: frozenset({_M.STOPPED, _M.FAILED}),
         _M.STOPPED: frozenset(),
         _M.FAILED: frozenset(),
+    },
+)
+
+_J = JobState
+_J_LIVE: Final = (_J.ASSIGNED, _J.STAGING, _J.RUNNING, _J.STORING)
+JOB: Final = StateTable(
+    "job",
+    _J.QUEUED,
+    {
+        _J.QUEUED: frozenset({_J.ASSIGNED, _J.FAILED, _J.CANCELLED}),
+        # Of several runs the furthest counts, and each may be lost: a job may fall back to any earlier state.
+        **{state: frozenset({*_J} - {state}) for state in _J_LIVE},
+        _J.DONE: frozenset(),
+        _J.FAILED: frozenset(),
+        _J.CANCELLED: frozenset(),
+    },
+)
+
+_R = RunState
+_R_ENDS: Final = (_R.FAILED, _R.CANCELLED, _R.LOST)
+RUN: Final = StateTable(
+    "run",
+    _R.ASSIGNED,
+    {
+        # A host whose reports were lost may have gone through states unseen.
+        _R.ASSIGNED: frozenset({_R.STAGING, _R.RUNNING, _R.STORING, *_R_ENDS}),
+        # One that was begun anew on its host goes back.
+        _R.STAGING: frozenset({_R.RUNNING, _R.STORING, *_R_ENDS}),
+        _R.RUNNING: frozenset({_R.STAGING, _R.STORING, *_R_ENDS}),
+        _R.STORING: frozenset({_R.STAGING, _R.RUNNING, _R.DONE, *_R_ENDS}),
+        _R.DONE: frozenset(),
+        **{state: frozenset() for state in _R_ENDS},
     },
 )

@@ -176,13 +176,17 @@ class Authority:
             raise error("certificate.role", f"The role {role} is no identity")
         return self._issue(_requested_ec(csr_pem), role, subject_id, name, (), now)
 
-    def sign_swarm(self, csr_pem: str, *, subject_id: str, name: str, now: datetime) -> Issued:
-        """A certificate, 30 days, with which a host exchanges pieces; its DNS name `*` is what libtorrent asks for.
+    def sign_swarm(
+        self, csr_pem: str, *, subject_id: str, name: str, now: datetime, lasting: timedelta | None = None
+    ) -> Issued:
+        """A certificate, 30 days or `lasting`, with which a host or a publisher exchanges pieces.
+
+        Its DNS name `*` is what libtorrent asks for.
 
         Raises:
             UserError: as `sign_identity`.
         """
-        return self._issue(_requested_ec(csr_pem), Role.SWARM, subject_id, name, (x509.DNSName("*"),), now)
+        return self._issue(_requested_ec(csr_pem), Role.SWARM, subject_id, name, (x509.DNSName("*"),), now, lasting)
 
     def sign_signing(self, csr_pem: str, *, subject_id: str, name: str, now: datetime) -> Issued:
         """A certificate, 365 days, for the Ed25519 key with which the publisher called `name` signs image records.
@@ -203,9 +207,10 @@ class Authority:
         name: str,
         dns: Sequence[x509.GeneralName],
         now: datetime,
+        lasting: timedelta | None = None,
     ) -> Issued:
         uri = x509.UniformResourceIdentifier(subject_uri(role, subject_id))
-        start, expires = _span(now, VALIDITY[role])
+        start, expires = _span(now, lasting or VALIDITY[role])
         expires = min(expires, self._root.not_valid_after_utc)
         if expires <= now:
             raise error("certificate.expired", "The service's CA ended, it can't sign any more")

@@ -25,6 +25,18 @@ class AttributeRequest(Model):
     """Whether an attribute that has this name already gets these wishes; else the name has to be free."""
 
 
+class AttributeNamesRequest(Model):
+    """Data whose attributes' names are asked for."""
+
+    data: Annotated[list[UidText], Field(max_length=limits.PLACEMENTS)]
+
+
+class AttributeNamesReply(Model):
+    """What these data's attributes are called, by the data's uids: "" without a name. Data that ended are left out."""
+
+    names: dict[UidText, str]
+
+
 class AttributeChoice(Model):
     """Another attribute for a datum."""
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel
 
+from bitdew.core.data import Kind
 from bitdew.core.states import PlacementState
 
 from . import limits
 from .attributes import Choice
 from .content import RecordModel
-from .model import ErrorView, Model, NameText, RootText, Size, UidText
+from .model import EndpointText, ErrorView, Model, NameText, RootText, Size, UidText
 
 
 class DatumRequest(Model):
@@ -21,6 +22,7 @@ class DatumRequest(Model):
     name: NameText
     root: RootText
     size: Size
+    kind: Kind = Kind.FILE
     attribute: Choice = Field(default_factory=dict)
 
 
@@ -54,6 +56,8 @@ class DataView(Model):
     size: int
     created: datetime
     owner: str
+    kind: Kind = Kind.FILE
+    """Whether it is a file, or a folder that travels as its archive."""
     alive: bool = True
     died: datetime | None = None
     died_because: str = ""
@@ -63,6 +67,12 @@ class DataView(Model):
     """Whether its bytes have not come yet: nothing is placed before."""
     damaged: bool = False
     """Whether the repository's own copy is bad."""
+    damage: ErrorView | None = None
+    """Why it is, where the service that was asked knows."""
+    seeded: bool = False
+    """Whether its publisher offers its bytes, or did, in the repository's place."""
+    origin: EndpointText | None = None
+    """Where the publisher offers it now; None while it does not."""
     is_disk: bool = False
     attribute: dict[str, Any]
     """Its wishes."""
@@ -85,6 +95,14 @@ class DiskView(DataView):
     version: str
     publisher: str
     expires: datetime
+    deprecated: str = ""
+    """Why no more machines are to run from it."""
+
+
+class DeprecationRequest(Model):
+    """Say that no more machines are to run from a disk."""
+
+    why: Annotated[str, Field(min_length=1, max_length=1000)] = "a newer one took its place"
 
 
 class AnyDatum(RootModel[DiskView | DataView]):

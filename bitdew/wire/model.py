@@ -10,7 +10,7 @@ import ipaddress
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bitdew.core.errors import ERRORS, BitDewError, error
 from bitdew.core.host import Endpoint
@@ -38,6 +38,16 @@ def _reachable(text: str) -> str:
         raise ValueError(f"{text} can't be dialled")
     return text
 
+
+def _short(value: Any) -> Any:
+    """`value`, if it is no longer than an instant is written."""
+    if isinstance(value, str) and len(value) > limits.INSTANT:
+        raise ValueError(f"an instant has {limits.INSTANT} characters at most")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_short), Field(json_schema_extra={"maxLength": limits.INSTANT})]
+"""A moment that a caller names, with its zone."""
 
 EndpointText = Annotated[str, Field(max_length=64), AfterValidator(_reachable)]
 

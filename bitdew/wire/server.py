@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Generic, TypeVar
@@ -26,6 +27,7 @@ from bitdew.trust.roles import Role, Subject, subject_of_peer
 
 from . import limits
 from .models import ErrorReply, ErrorView, Nothing
+from .pacing import Pace
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +78,25 @@ class FileReply(web.FileResponse):
     The file is opened when the reply begins. One that is gone by then is answered with 404 and no body.
     """
 
-    def __init__(self, path: Path, on_sent: Callable[[int], None] | None = None) -> None:
-        """`on_sent` is told once how many bytes of the file were sent, also where the caller went away meanwhile."""
+    def __init__(
+        self,
+        path: Path,
+        on_sent: Callable[[int], None] | None = None,
+        pace: Pace | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            path: The file.
+            on_sent: Told once how many bytes of the file were sent, also where the caller went away meanwhile.
+            pace: The rate that this reply keeps with others.
+            may_go_on: Asked before each part; where it says no, the reply breaks off.
+        """
         super().__init__(path, chunk_size=limits.CHUNK, headers={"Content-Type": "application/octet-stream"})
         self._on_sent = on_sent
+        self._pace = pace
+        self._may_go_on = may_go_on
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
         # Over TLS asyncio's sendfile has nothing to hand to the kernel: it reads 16 KiB at a time, each in a thread, at
@@ -89,10 +106,31 @@ class FileReply(web.FileResponse):
             raise ConnectionResetError("the caller went away")
         before = writer.output_size
         try:
-            return await self._sendfile_fallback(writer, fobj, offset, count)
+            with self._pace.sending() if self._pace else nullcontext():
+                await self._send(writer, fobj, offset, count)
+            return writer
         finally:
             if self._on_sent is not None:
                 self._on_sent(min(count, writer.output_size - before))
+
+    async def _send(self, writer: AbstractStreamWriter, fobj: IO[Any], offset: int, count: int) -> None:
+        def read(at: int, size: int) -> bytes:
+            fobj.seek(at)
+            return bytes(fobj.read(size))
+
+        end = offset + count
+        while offset < end:
+            size = min(self._pace.part if self._pace else limits.CHUNK, end - offset)
+            if self._pace:
+                await self._pace.take(size)
+            if not self._may_go_on():
+                raise ConnectionResetError("the caller took too long")
+            chunk = await asyncio.to_thread(read, offset, size)
+            if not chunk:
+                raise ConnectionResetError("the file became shorter")
+            await writer.write(chunk)
+            offset += len(chunk)
+        await writer.drain()
 
 
 Reply = BaseModel | FileReply

@@ -11,8 +11,11 @@ from bitdew.core.states import MachineState, PlacementState
 
 from . import limits
 from .content import RecordModel
+from .errands import ErrandOrder, SnapshotModel
 from .hosts import HostReport
-from .model import Count, EndpointText, ErrorView, Model, RootText, Sentence, Size, UidText
+from .jobs import RunOrder
+from .machines import PortModel
+from .model import Count, EndpointText, ErrorView, Instant, Model, NameText, RootText, Sentence, Size, UidText
 
 
 class PlacementReport(Model):
@@ -29,6 +32,8 @@ class PlacementReport(Model):
     from_repository: Count = 0
     from_peers: Count = 0
     corrupt: Count = 0
+    reused: Count = 0
+    """Bytes that were taken from other copies on the host."""
     freed: Count = 0
     """Bytes that dropping the copy gave back."""
     reason: ErrorView | None = None
@@ -51,6 +56,8 @@ class MachineReport(Model):
     hypervisor: Annotated[str, Field(max_length=32, pattern=r"^[^\x00]*$")] = ""
     reason: ErrorView | None = None
     console: ConsoleChunk | None = None
+    ports: list[PortModel] = Field(default_factory=list, max_length=limits.PORTS)
+    snapshots: list[SnapshotModel] = Field(default_factory=list, max_length=limits.SNAPSHOTS)
 
 
 class SyncRequest(Model):
@@ -79,6 +86,11 @@ class PlaceOrder(Model):
     repository: EndpointText
     protocol: Literal["auto", "bittorrent", "http"] = "auto"
     peers: list[EndpointText] = Field(default_factory=list, max_length=limits.PEERS)
+    """Others who hold it or are to: those at the host's own site first."""
+    copies: Count = 0
+    """How many hosts hold it or are to, this one among them, as far as the service counted; 0 if it does not say."""
+    attribute: Annotated[str, Field(max_length=limits.NAME)] = ""
+    """The name of its attribute now, for whoever on the host chooses by it; "" if that has none."""
 
 
 class LaunchOrder(Model):
@@ -89,6 +101,15 @@ class LaunchOrder(Model):
     record: RecordModel
     memory: Count
     cpus: Annotated[int, Field(ge=1, le=256)]
+    network: Literal["none", "user"] = "none"
+    seeded: bool = False
+    """Whether it is told something: `POST /v1/machines/{uid}/seed` says what."""
+    continues: UidText | None = None
+    """A machine that ended on this host: this one goes on from its snapshot."""
+    snapshot: NameText | None = None
+    ports: list[PortModel] = Field(default_factory=list, max_length=limits.PORTS)
+    ends: Instant | None = None
+    """When the host ends it, whatever became of the service."""
 
 
 class Order(Model):
@@ -102,10 +123,13 @@ class Order(Model):
     generation: Count
     kind: OrderKind
     subject: UidText
-    """The datum's uid for place and drop, the machine's for launch and halt."""
+    """The datum's uid for place and drop, the machine's for launch and halt, the run's for run and cancel, the errand's
+    own for errand."""
     cause: Sentence
     place: PlaceOrder | None = None
     launch: LaunchOrder | None = None
+    errand: ErrandOrder | None = None
+    run: RunOrder | None = None
 
 
 class SyncReply(Model):
@@ -118,3 +142,5 @@ class SyncReply(Model):
     """Whether the next sync should carry everything."""
     period: float
     """Seconds: the longest silence before the host is suspect."""
+    doubted: list[RootText] = Field(default_factory=list, max_length=limits.DOUBTS)
+    """Contents of which a peer got wrong pieces from this host: it is to read its copies. Said again for a while."""

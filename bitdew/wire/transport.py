@@ -9,6 +9,8 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -139,6 +141,25 @@ class Transport:
                         raise error("service.unreachable", f"{self.url} broke off", why=why, url=str(self.url))
                     left -= len(chunk)
                     yield chunk
+
+    async def time_of_day(self, path: str, *, seconds: float = REPLY_SECONDS) -> datetime | None:
+        """The service's time, UTC and to the second, as it stands in its reply to a GET of `path`; None if none does.
+
+        Raises:
+            BitDewError: as `call`, but for what the service says.
+        """
+        with self._told(seconds):
+            async with (
+                asyncio.timeout(seconds),
+                self._opened().get(
+                    self.url / path.lstrip("/"), server_hostname=SERVICE_NAME, allow_redirects=False
+                ) as response,
+            ):
+                try:
+                    told = parsedate_to_datetime(response.headers.get("Date", ""))
+                except ValueError:
+                    return None
+                return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
 
     def _refusal(self, status: int, raw: bytes) -> BitDewError:
         """The error that a reply other than a success stands for."""

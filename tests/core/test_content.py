@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from pathlib import Path
@@ -13,12 +14,19 @@ from hypothesis import strategies as st
 
 from bitdew.core.content import (
     BLOCK,
-    LARGEST_PIECE,
+    MOST_PIECES,
+    ROOT_OF_NOTHING,
     SMALLEST_PIECE,
+    USUAL_PIECE,
     Content,
     ContentHasher,
+    ContentTree,
+    leaves_of,
     piece_length_for,
     root_of_layer,
+    root_of_leaves,
+    root_of_piece,
+    root_of_zeros,
 )
 from bitdew.core.errors import UserError
 
@@ -93,15 +101,23 @@ def test_the_hash_of_empty_space_is_libtorrents(tmp_path: Path) -> None:
     check(tmp_path, bytes(5 * PIECE + 3), [])
 
 
-@given(size=st.integers(1, 10**14))
-def test_a_piece_is_a_power_of_two_and_pieces_are_few_until_it_is_largest(size: int) -> None:
+@given(size=st.one_of(st.integers(1, 10**14), st.integers(1, MOST_PIECES * USUAL_PIECE)))
+def test_a_piece_is_a_power_of_two_and_pieces_are_few_until_it_is_as_large_as_usual(size: int) -> None:
     length = piece_length_for(size)
     assert length & (length - 1) == 0
-    assert SMALLEST_PIECE <= length <= LARGEST_PIECE
-    if length < LARGEST_PIECE:
-        assert -(-size // length) <= 257
-    if length > SMALLEST_PIECE:
-        assert -(-size // length) > 128
+    assert length >= SMALLEST_PIECE
+    assert -(-size // length) <= MOST_PIECES
+    if length < USUAL_PIECE:
+        assert -(-size // length) <= 1025
+    if SMALLEST_PIECE < length <= USUAL_PIECE:
+        assert -(-size // length) > 512
+    if length > USUAL_PIECE:
+        assert -(-size // length) > MOST_PIECES // 2
+
+
+def test_pieces_are_larger_than_usual_only_beyond_256_gigabytes() -> None:
+    sizes = [20 * 10**9, 256 * 2**30, 256 * 2**30 + 1, 512 * 2**30, 2**40]
+    assert [piece_length_for(size) // 2**20 for size in sizes] == [4, 4, 8, 8, 16]
 
 
 @pytest.mark.parametrize("seen", [0, 9, 11])
@@ -114,7 +130,81 @@ def test_bytes_that_are_not_as_many_as_announced_have_no_identity(seen: int) -> 
     assert caught.value.fields == {"announced": 10, "read": seen}
 
 
-def test_nothing_has_no_identity() -> None:
+def test_nothing_is_a_content_without_pieces() -> None:
+    nothing = ContentHasher(0).finish()
+    assert nothing == Content(ROOT_OF_NOTHING, 0, SMALLEST_PIECE, b"")
+    assert nothing.root == hashlib.sha256(b"").hexdigest()
+    assert nothing.pieces == 0
+    assert ContentTree(0).content() == nothing
+
+
+# Leaves, zeros, and pieces in any order -------------------------------------------------------------------------------
+
+
+@given(size=st.one_of(st.integers(0, 4 * PIECE), st.sampled_from(EDGES)), cuts=st.lists(st.integers(0, 1 << 22)))
+def test_the_leaves_that_are_kept_are_those_of_the_blocks_and_lead_to_the_root(size: int, cuts: list[int]) -> None:
+    data = SOURCE[:size]
+    hasher, edges = ContentHasher(size, keep_leaves=True), [0, *sorted(cut % (size + 1) for cut in cuts), size]
+    for start, end in itertools.pairwise(edges):
+        hasher.update(data[start:end])
+    content = hasher.finish()
+    blocks = [data[offset : offset + BLOCK] for offset in range(0, size, BLOCK)]
+    leaves = [hashlib.sha256(block).digest() for block in blocks]
+    assert hasher.leaves == b"".join(leaves)
+    tree, wide = ContentTree(size), content.piece_length // BLOCK
+    for number in range(tree.pieces):
+        tree.put(number, root_of_leaves(leaves[number * wide : (number + 1) * wide], size))
+    assert tree.content() == content
+
+
+def test_leaves_that_were_not_asked_for_are_not_there() -> None:
+    with pytest.raises(RuntimeError, match="keep_leaves"):
+        _ = ContentHasher(1).leaves
+
+
+@given(data=st.data(), size=st.integers(1, 9 * PIECE))
+def test_pieces_give_the_same_content_in_any_order_with_zeros_told_or_hashed(data: st.DataObject, size: int) -> None:
+    tree = ContentTree(size)
+    zeros = data.draw(st.sets(st.integers(0, tree.pieces - 1)))
+    raw = bytearray(SOURCE[:size])
+    for number in zeros:
+        raw[number * PIECE : number * PIECE + tree.length(number)] = bytes(tree.length(number))
+    whole = in_chunks(bytes(raw), [])
+    for number in data.draw(st.permutations(range(tree.pieces))):
+        if number in zeros and data.draw(st.booleans()):
+            continue
+        piece = bytes(raw[number * PIECE : number * PIECE + tree.length(number)])
+        assert tree.has(number) is False
+        tree.put(number, root_of_piece(piece, whole))
+        tree.put(number, bytes(32))  # what is known is not told anew
+    assert {n for first, end in tree.gaps() for n in range(first, end)} <= zeros
+    assert tree.known == tree.pieces - sum(end - first for first, end in tree.gaps())
+    tree.put_zeros(0, tree.pieces)
+    assert (tree.gaps(), tree.content()) == ([], whole)
+
+
+@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, BLOCK + 1, PIECE - 1, PIECE])
+def test_zeros_have_the_root_that_hashing_them_gives(length: int) -> None:
+    zeros = bytes(length)
+    plain = [hashlib.sha256(zeros[offset : offset + BLOCK]).digest() for offset in range(0, length, BLOCK)]
+    assert leaves_of(zeros) == plain
+    for size in (length, 5 * PIECE):
+        assert root_of_zeros(length, size) == root_of_leaves(plain, size)
+
+
+def test_a_tree_with_a_missing_piece_has_no_content() -> None:
+    tree = ContentTree(3 * PIECE)
+    tree.put(1, bytes(32))
+    assert tree.gaps() == [(0, 1), (2, 3)]
     with pytest.raises(UserError) as caught:
-        ContentHasher(0)
-    assert caught.value.key == "disk.empty"
+        tree.content()
+    assert caught.value.key == "disk.changed"
+
+
+def test_a_hundred_gigabytes_of_zeros_are_identified_without_hashing_them() -> None:
+    tree = ContentTree(100 * 2**30)
+    tree.put_zeros(0, tree.pieces)
+    content = tree.content()
+    assert content.pieces == 25_600
+    assert content.piece_layer == root_of_zeros(content.piece_length, content.size) * 25_600
+    assert root_of_layer(content.piece_layer, content.piece_length) == content.root

@@ -54,4 +54,4 @@ def test_hosts_differ_by_their_labels() -> None:
 
 
 def test_orders_are_those_of_the_words() -> None:
-    assert [str(kind) for kind in OrderKind] == ["place", "drop", "launch", "halt"]
+    assert [str(kind) for kind in OrderKind] == ["place", "drop", "launch", "halt", "run", "cancel", "errand"]

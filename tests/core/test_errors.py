@@ -58,7 +58,7 @@ def test_no_key_of_the_table_is_unused() -> None:
 
 
 def test_every_row_of_the_table_is_whole() -> None:
-    command = re.compile(r"bitdew [a-z]+( [a-z]+)?( [A-Z]+| --[a-z]+)*$")
+    command = re.compile(r"bitdew [a-z]+( [a-z]+){0,2}( [A-Z]+| --[a-z]+)*$")
     for key, kind in ERRORS.items():
         assert re.fullmatch(r"[a-z]+(\.[a-z]+(-[a-z]+)*)?", key), key
         assert kind.fault in CLASSES, key

@@ -8,19 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitdew.core.errors import ServiceError
+from bitdew.core.errors import ServiceError, UserError
 from bitdew.core.states import (
     HOST,
     INTENDED,
+    JOB,
     MACHINE,
     PLACEMENT,
+    RUN,
     HostState,
+    JobState,
     MachineState,
     PlacementState,
+    RunState,
     StateTable,
+    job_states,
 )
 
-TABLES = [(PLACEMENT, PlacementState), (HOST, HostState), (MACHINE, MachineState)]
+TABLES = [
+    (PLACEMENT, PlacementState),
+    (HOST, HostState),
+    (MACHINE, MachineState),
+    (JOB, JobState),
+    (RUN, RunState),
+]
 each_table = pytest.mark.parametrize(("table", "states"), TABLES, ids=[table.subject for table, _ in TABLES])
 
 
@@ -141,3 +152,12 @@ def test_the_diagram_shows_every_move_and_no_other(table: StateTable, states: ty
 def test_the_diagram_names_states_whose_words_it_can_not_spell() -> None:
     assert "    waiting_for_disk: waiting-for-disk" in MACHINE.to_mermaid().splitlines()
     assert ":" not in HOST.to_mermaid()
+
+
+def test_states_of_jobs_are_read_from_what_people_write_and_others_are_refused() -> None:
+    assert job_states("queued,running") == [JobState.QUEUED, JobState.RUNNING]
+    for odd in ("odd", "queued,", "Queued"):
+        with pytest.raises(UserError) as refusal:
+            job_states(odd)
+        assert refusal.value.key == "input.invalid"
+        assert "queued" in refusal.value.why

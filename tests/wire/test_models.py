@@ -121,8 +121,12 @@ def test_everything_that_a_caller_sends_is_bounded() -> None:
         "AttributeChoice.attribute[]",
         "AttributeRequest.wishes[]",
         "DatumRequest.attribute[]",
+        "DescribedDiskRequest.attribute[]",
         "DiskRequest.attribute[]",
+        "PutRequest.attribute[]",
+        "SubmitRequest.results[]",
         "UploadRequest.attribute[]",
+        "WholeRequest.attribute[]",
         "ErrorView.fields",  # bounded as a whole, which a schema can't say; see below
         "ErrorView.fields[]",
     }
