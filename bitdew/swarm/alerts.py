@@ -58,7 +58,8 @@ class TorrentEvent:
 class Snapshot(TorrentEvent):
     """The state of a torrent.
 
-    `have` is the bitfield of verified pieces where it was asked for, or None.
+    `have` is the bitfield of verified pieces where it was asked for, or None. Rates are payload bytes per second,
+    averaged over some seconds. `connections` counts those that are being made, `peers` does not.
     """
 
     checking: bool
@@ -68,6 +69,16 @@ class Snapshot(TorrentEvent):
     uploaded: int
     downloaded: int
     have: bytes | None
+    upload_rate: int = 0
+    download_rate: int = 0
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Availability(TorrentEvent):
+    """How many of the connected peers have each piece."""
+
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +177,13 @@ def connections(handle: lt.torrent_handle) -> tuple[PeerSample, ...]:
     except RuntimeError:  # removed meanwhile
         return ()
     return tuple(
-        PeerSample(_endpoint(peer.ip), not peer.flags & lt.peer_info.outgoing_connection, peer.total_download)
+        PeerSample(
+            _endpoint(peer.ip),
+            incoming=not peer.flags & lt.peer_info.outgoing_connection,
+            received=peer.total_download,
+            shaken=not peer.flags & (lt.peer_info.handshake | lt.peer_info.connecting),
+            silent=bool(peer.flags & lt.peer_info.snubbed),
+        )
         for peer in peers
     )
 
@@ -201,6 +218,9 @@ def _snapshot(status: Any) -> Snapshot:
         uploaded=status.total_payload_upload,
         downloaded=status.total_payload_download,
         have=packed(have) if have else None,
+        upload_rate=status.upload_payload_rate,
+        download_rate=status.download_payload_rate,
+        connections=status.num_connections,
     )
 
 
@@ -227,6 +247,7 @@ _COPIES: Final[dict[type, Callable[[Any], Event]]] = {
     lt.peer_connect_alert: lambda a: PeerCame(_hash(a), _endpoint(a.endpoint)),
     lt.peer_disconnected_alert: lambda a: PeerWent(_hash(a), _endpoint(a.endpoint), str(a.error.message())),
     lt.peer_ban_alert: lambda a: PeerBanned(_hash(a), _endpoint(a.endpoint)),
+    lt.piece_availability_alert: lambda a: Availability(_hash(a), tuple(map(int, a.piece_availability))),
     lt.hash_failed_alert: lambda a: PieceCorrupt(_hash(a), int(a.piece_index)),
     lt.file_error_alert: _disk_fault,
     lt.torrent_error_alert: lambda a: TorrentFault(_hash(a), str(a.error.message())),

@@ -3,6 +3,7 @@
 A v2-only, private torrent of one file, named by its content root, without tracker or certificate: so the same bytes
 make the same info-hash whatever the datum's name and whichever grid holds it. As there is one form only, reading is
 one bounded match; whatever deviates by a byte is refused before libtorrent sees it.
+Nothing has one too, though there is no swarm of it: what is known of a content is kept in one form.
 The form: BEP 52 (https://www.bittorrent.org/beps/bep_0052.html) and BEP 27 (private).
 """
 
@@ -13,15 +14,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bitdew.core.content import Content, piece_length_for, root_of_layer
+from bitdew.core.content import MOST_PIECES, ROOT_OF_NOTHING, Content, piece_length_for, root_of_layer
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot
 
-LARGEST_METAINFO: Final = 2 * 1024 * 1024
-"""Bytes: room for the piece layer of a disk of 250 GB."""
+LARGEST_METAINFO: Final = 32 * MOST_PIECES + 4096
+"""Bytes: room for the longest piece layer, and for what stands around it."""
 
 _FORM: Final = re.compile(
-    rb"d4:infod9:file treed64:(?P<name>[0-9a-f]{64})d0:d6:lengthi(?P<size>[1-9][0-9]{0,14})e"
+    rb"d4:infod9:file treed64:(?P<name>[0-9a-f]{64})d0:d6:lengthi(?P<size>0|[1-9][0-9]{0,14})e"
     rb"11:pieces root32:(?P<root>.{32})eee12:meta versioni2e4:name64:(?P=name)"
     rb"12:piece lengthi(?P<piece>[1-9][0-9]{0,9})e7:privatei1ee"
     rb"12:piece layersd(?:32:(?P=root)(?P<length>[1-9][0-9]{0,7}):(?P<layer>.*))?ee",
@@ -91,6 +92,8 @@ def read_metainfo(encoded: bytes, *, expected: ContentRoot | None = None) -> Met
         raise _refusal("its piece layer is cut off")
     if len(content.piece_layer) != (32 * content.pieces if content.pieces > 1 else 0):
         raise _refusal(f"its piece layer is not that of {content.pieces} pieces")
+    if (content.size == 0) != (root == ROOT_OF_NOTHING):
+        raise _refusal("its size is not that of its content root")
     if content.pieces > 1 and root_of_layer(content.piece_layer, content.piece_length) != root:
         raise _refusal("its piece layer does not lead to its content root")
     return build_metainfo(content)

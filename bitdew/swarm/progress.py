@@ -24,7 +24,8 @@ class Progress:
         done: Bytes in verified pieces; a short last piece counts as a whole one until the file is whole.
         size: Bytes in all.
         state: See `TransferState`.
-        peers: How many are connected, or being connected to.
+        peers: How many are connected, and not silent: who was asked for pieces and has sent nothing for long does not
+            count.
         uploaded: Payload bytes sent since the transfer was added.
         downloaded: Payload bytes received since then, those thrown away included.
         received_from: Payload bytes by the peer's listening endpoint. Where a peer came to us and nothing tells its
@@ -52,6 +53,21 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a transfer uses of the network now.
+
+    Attributes:
+        upload: Payload bytes per second to peers, averaged over some seconds.
+        download: The same from peers.
+        connections: Peers that are connected, or being connected to.
+    """
+
+    upload: int = 0
+    download: int = 0
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSample:
     """One connection at one moment.
 
@@ -59,11 +75,15 @@ class PeerSample:
         remote: The far end of the connection.
         incoming: It came to us, so that `remote.port` is not where the peer listens.
         received: Payload bytes that came through it so far.
+        shaken: Both ends have said who they are.
+        silent: It was asked for pieces, and has sent nothing for as long as is waited for one.
     """
 
     remote: Endpoint
     incoming: bool
     received: int
+    shaken: bool = True
+    silent: bool = False
 
 
 class ReceivedTally:

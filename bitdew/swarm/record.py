@@ -13,7 +13,7 @@ from bitdew.core.errors import BitDewError, error
 
 from . import alerts
 from .disk_file import storage_error
-from .progress import PeerSample, Progress, ReceivedTally, TransferState
+from .progress import PeerSample, Progress, ReceivedTally, TransferState, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +50,8 @@ class TransferRecord:
         self._tally = ReceivedTally()
         self._sources: set[Endpoint] = set()
         self._connected: set[Endpoint] = set()
+        self._shaken: set[Endpoint] = set()
+        self._silent = 0
         self._banned: dict[Endpoint, None] = {}  # in order
         self._corrupt = 0
         self._durable = False
@@ -57,9 +59,11 @@ class TransferRecord:
         self._stopped_by: BitDewError | None = None
         self._told = False  # whether somebody knows what it was stopped by
         # How often each answer came: whoever asks waits for the next.
-        self._checks = self._flushes = self._bitfields = 0
+        self._checks = self._flushes = self._bitfields = self._counts = 0
+        self._available: tuple[int, ...] = ()
         # Samples are asked for by number, so that one that began too early is not taken for an answer.
         self._wishes = self._sampled = 0
+        self.look_wanted = False  # somebody came for what is offered: is it still there?
 
     # What may change
 
@@ -74,9 +78,25 @@ class TransferRecord:
         return self.fetching or (self._stopped_by is None and bool(self._seen.peers or self._connected))
 
     @property
+    def usage(self) -> Usage:
+        """What it uses of the network, as of up to a second ago."""
+        seen = self._seen
+        return Usage(seen.upload_rate, seen.download_rate, seen.connections) if self.busy else Usage()
+
+    @property
     def gone(self) -> bool:
         """Whether the session forgot it."""
         return self._gone
+
+    @property
+    def banned(self) -> set[Endpoint]:
+        """Who sent wrong pieces and is not asked again: known sources, or the far ends of connections."""
+        return {self._source_at(remote) for remote in self._banned}
+
+    @property
+    def trusted(self) -> set[Endpoint]:
+        """The known sources that are not banned."""
+        return self._sources - self.banned
 
     # Samples of the connections
 
@@ -92,10 +112,23 @@ class TransferRecord:
 
     def take_sample(self, wish: int, connections: Iterable[PeerSample]) -> None:
         """Learn from a sample that began after `wish`."""
+        connections = list(connections)
         self._sampled = max(self._sampled, wish)
+        self._shaken = {one.remote for one in connections if one.shaken}
+        self._silent = sum(one.silent for one in connections)
         self._tally.take(connections)
         self._update()
         self._wake()
+
+    def take_look(self, problem: BitDewError | None) -> None:
+        """Learn what a glance at the file showed, which was wanted while the transfer was whole."""
+        if problem is not None and self._durable:
+            self._stop(problem)
+
+    def _doubt_a_little(self) -> None:
+        if self._durable and not self._gone:
+            self.look_wanted = True
+            self.want_sample()
 
     # Events
 
@@ -104,10 +137,15 @@ class TransferRecord:
         match event:
             case alerts.Snapshot():
                 self._take_snapshot(event)
+            case alerts.Availability():
+                self._available = event.counts
+                self._counts += 1
             case alerts.PeerCame():
                 self._connected.add(event.peer)
+                self._doubt_a_little()
             case alerts.PeerWent():
                 self._connected.discard(event.peer)
+                self._shaken.discard(event.peer)
                 self._tally.close(event.peer)
             case alerts.PeerBanned():
                 self._banned[event.peer] = None
@@ -198,7 +236,7 @@ class TransferRecord:
             done=content.size if seen.whole else min(seen.pieces * content.piece_length, content.size),
             size=content.size,
             state=state,
-            peers=seen.peers,
+            peers=max(0, seen.peers - self._silent) if not seen.whole else seen.peers,
             uploaded=seen.uploaded,
             downloaded=seen.downloaded,
             received_from=self._tally.by_listener(self._sources),

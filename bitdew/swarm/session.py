@@ -25,17 +25,27 @@ from bitdew.core.host import Endpoint
 
 from . import alerts
 from .disk_file import DiskFile
-from .settings import DH_PARAMETERS, SwarmLimits, is_wildcard, limits_as_settings, open_session
+from .entry import enter
+from .sampling import look_at
+from .settings import (
+    DH_PARAMETERS,
+    SwarmLimits,
+    TransferLimits,
+    free_port,
+    is_wildcard,
+    limits_as_settings,
+    open_session,
+)
+from .shunning import Shunning
 from .transfer import Transfer
+from .warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from .credentials import SwarmCredentials
     from .metainfo import Metainfo
-    from .progress import PeerSample
-
 CLOSING_SECONDS: Final = 5.0
 REMOVAL_SECONDS: Final = 10.0
 QUICK_BEAT: Final = 0.25
@@ -45,6 +55,7 @@ SLOW_BEAT: Final = 1.0
 _SOON: Final = 0.03
 _PORT_ATTEMPTS: Final = 5
 _UNLIMITED: Final = SwarmLimits()
+_NONE_OF_ITS_OWN: Final = TransferLimits()
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +74,15 @@ class Swarm:
         self._credentials = credentials
         self._transfers: dict[str, Transfer] = {}
         self._roots: dict[str, str] = {}
+        self._lively: dict[Transfer, None] = {}  # those of which something may have changed; the others cost nothing
+        self._warmth = Warmth(lambda dial: self._opened().apply_settings({"seeding_outgoing_connections": dial}))
         self._admission = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._next_beat: asyncio.TimerHandle | None = None
         self._sampling: asyncio.Task[None] | None = None
         self._quieted = False
         self._moved = 0
+        self._shunning = Shunning()
         self._listening: list[Endpoint] = []
         self._not_listening: list[alerts.NotListening] = []
         self._settled: asyncio.Future[None] | None = self._loop.create_future()
@@ -90,7 +104,7 @@ class Swarm:
         chosen_here = listen.port == 0 and is_wildcard(listen)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             # libtorrent opens one socket per address of the machine, and would take another free port for each.
-            wanted = Endpoint(listen.host, _free_port(listen)) if chosen_here else listen
+            wanted = Endpoint(listen.host, free_port(listen)) if chosen_here else listen
             swarm = cls(await asyncio.to_thread(open_session, wanted, limits), wanted, credentials)
             try:
                 await swarm._listen()
@@ -123,8 +137,10 @@ class Swarm:
         *,
         peers: Iterable[Endpoint] = (),
         have: bytes | None = None,
+        unfinished: Mapping[int, Sequence[bool]] | None = None,
         complete: bool = False,
         read_only: bool = False,
+        limits: TransferLimits = _NONE_OF_ITS_OWN,
     ) -> Transfer:
         """Fetch `metainfo` into exactly `path`, and offer it to others.
 
@@ -133,11 +149,14 @@ class Swarm:
             path: The file, absolute; its folder exists. What is there already is hashed and used, unless `have` or
                 `complete` say what it is. A claim that the file's length contradicts is not believed: the file is
                 hashed, and `Transfer.error` says so.
-            peers: Where others listen.
+            peers: Where others listen. Those who have the whole file dial them only while something moves.
             have: A bitfield from `Transfer.checkpoint`, trusted without hashing.
+            unfinished: Of pieces that `have` does not name, which blocks of 16 KiB are there, so that only the others
+                are fetched. A piece whose blocks turn out wrong is fetched whole.
             complete: The file is known to be whole and durable, trusted without hashing.
             read_only: Never write to the file, whatever is missing from it: it is somebody's own, offered where it is.
                 Otherwise the file is the swarm's: it is made, repaired, and cut to its size.
+            limits: Its own caps, from the first byte on.
 
         Raises:
             UserError: `input.invalid`, if the path is relative.
@@ -156,12 +175,16 @@ class Swarm:
                     info_hash=metainfo.info_hash,
                 )
             file = DiskFile(path, metainfo.content, read_only=read_only)
-            transfer = Transfer(metainfo, file, sources, complete=complete, stir=self._beat_soon)
+            transfer = Transfer(metainfo, file, sources, complete=complete, stir=self._stir)
+            if sources:
+                self._warmth.stir()
             # libtorrent may report before `add_torrent` returns.
             self._transfers[metainfo.info_hash] = transfer
             self._roots[metainfo.info_hash] = credentials.root_certificate
             work = asyncio.ensure_future(
-                asyncio.to_thread(_enter, session, transfer, credentials, sources, have, complete)
+                asyncio.to_thread(
+                    enter, session, transfer, credentials, sources, have, unfinished or {}, complete, limits
+                )
             )
             try:
                 handle, doubt = await asyncio.shield(work)
@@ -174,7 +197,7 @@ class Swarm:
             transfer.enter(handle, doubt)
             if self._credentials is not credentials:  # renewed meanwhile
                 self._renew(transfer)
-        self._beat_soon()
+        self._stir(transfer)
         return transfer
 
     async def remove(self, transfer: Transfer) -> None:
@@ -194,10 +217,16 @@ class Swarm:
                 async with asyncio.timeout(REMOVAL_SECONDS):
                     await transfer.removed()
         self._forget(transfer)
+        self._beat_soon()  # whom it banned may be welcome now
 
     def set_limits(self, limits: SwarmLimits) -> None:
         """Change the caps at once, for all transfers."""
         self._opened().apply_settings(limits_as_settings(limits))
+
+    def rest(self, resting: bool) -> None:
+        """Leave all peers at once and meet nobody until told otherwise; transfers stay, and what they have too."""
+        session = self._opened()
+        (session.pause if resting else session.resume)()
 
     def set_credentials(self, credentials: SwarmCredentials) -> None:
         """Show a renewed certificate to peers from now on; connections that are open stay.
@@ -261,11 +290,13 @@ class Swarm:
     def _forget(self, transfer: Transfer) -> None:
         self._transfers.pop(transfer.metainfo.info_hash, None)
         self._roots.pop(transfer.metainfo.info_hash, None)
+        self._lively.pop(transfer, None)
         transfer.end()
 
     async def _quiet(self) -> None:
         """Ask for no more reports, and wait for the sample that is being taken."""
         self._quieted = True
+        self._warmth.end()
         if self._next_beat is not None:
             self._next_beat.cancel()
             self._next_beat = None
@@ -297,6 +328,8 @@ class Swarm:
                 transfer = self._transfers.get(event.info_hash)
                 if transfer is not None:
                     transfer.take(event)
+                    if transfer.busy or transfer.unsampled:
+                        self._lively[transfer] = None
                     if isinstance(event, alerts.PeerCame | alerts.PeerWent):
                         self._beat_soon()  # a seed hears of nothing else: what it gave is to be counted
             case alerts.Listening():
@@ -313,7 +346,12 @@ class Swarm:
                 for transfer in self._transfers.values():
                     transfer.lose_track()
 
-    # The beat: reports are asked for only while something may move
+    # The beat: reports are asked for only while something may move, and only such transfers are looked at
+
+    def _stir(self, transfer: Transfer) -> None:
+        """Something about this transfer may change."""
+        self._lively[transfer] = None
+        self._beat_soon()
 
     def _beat_soon(self) -> None:
         if self._quieted:
@@ -327,62 +365,33 @@ class Swarm:
     def _beat(self) -> None:
         self._next_beat = None
         self._opened().post_torrent_updates()
-        busy = [transfer for transfer in self._transfers.values() if transfer.busy]
+        self._shunning.apply(self._opened(), self._lively, self._transfers.values())
+        busy = [transfer for transfer in self._lively if transfer.busy]
+        if busy:
+            self._warmth.stir()
         for transfer in busy:
             if transfer.fetching:
                 transfer.want_sample()
         if self._sampling is None or self._sampling.done():
             self._sampling = self._loop.create_task(self._sample(), name="swarm sample")
+        for transfer in [one for one in self._lively if one.entered and not one.busy and not one.unsampled]:
+            del self._lively[transfer]
         if busy:
             moved = sum(transfer.changes for transfer in busy)
             self._next_beat = self._loop.call_later(QUICK_BEAT if moved != self._moved else SLOW_BEAT, self._beat)
             self._moved = moved
 
     async def _sample(self) -> None:
-        """Fulfil every wish for a sample of a transfer's connections."""
-        while wishes := [(t, t.unsampled) for t in self._transfers.values() if t.unsampled and not t.gone]:
+        """Fulfil every wish for a sample of a transfer's connections, and look at the files that somebody came for."""
+        # One that is about to enter may wish already; when it is in, the next beat fulfils it.
+        while wishes := [(t, t.unsampled) for t in self._lively if t.unsampled and t.entered]:
+            looked_at = [transfer for transfer, _ in wishes if transfer.look_wanted]
+            for transfer in looked_at:
+                transfer.look_wanted = False
             # The session goes along, so that it can't be destroyed while a thread waits for it.
-            found = await asyncio.to_thread(_connections, self._opened(), [transfer.handle for transfer, _ in wishes])
+            handles, files = [t.handle for t, _ in wishes], [t.file for t in looked_at]
+            found, problems = await asyncio.to_thread(look_at, self._opened(), handles, files)
             for (transfer, wish), connections in zip(wishes, found, strict=True):
                 transfer.take_sample(wish, connections)
-
-
-def _connections(_session: lt.session, handles: Iterable[lt.torrent_handle]) -> list[tuple[PeerSample, ...]]:
-    return [alerts.connections(handle) for handle in handles]
-
-
-def _free_port(listen: Endpoint) -> int:
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((listen.host, 0))
-        return int(probe.getsockname()[1])
-
-
-def _enter(
-    session: lt.session,
-    transfer: Transfer,
-    credentials: SwarmCredentials,
-    peers: Iterable[Endpoint],
-    have: bytes | None,
-    complete: bool,
-) -> tuple[lt.torrent_handle, str]:
-    """Give the transfer to libtorrent; its handle, and why a claim was not believed. Runs in a worker thread."""
-    path = transfer.path
-    if not path.parent.is_dir():
-        raise error("storage.failed", f"The folder for {path.name} does not exist", path=str(path.parent))
-    claim, doubt = transfer.file.claim(have=have, complete=complete)
-    params = lt.load_torrent_buffer(transfer.metainfo.encoded)
-    params.save_path = str(path.parent)
-    params.renamed_files = {0: str(path)}
-    params.root_certificate = credentials.root_certificate
-    params.peers = [(peer.host, peer.port) for peer in peers]
-    # Paused until the certificate is set: the first connections would go out without one.
-    params.flags = lt.torrent_flags.update_subscribe | lt.torrent_flags.apply_ip_filter | lt.torrent_flags.paused
-    if transfer.file.read_only:
-        params.flags |= lt.torrent_flags.upload_mode  # it asks for no piece
-    if claim is not None:
-        params.have_pieces = claim
-    handle = session.add_torrent(params)
-    handle.set_ssl_certificate_buffer(credentials.certificate, credentials.private_key, DH_PARAMETERS)
-    handle.resume()
-    return handle, doubt
+            for transfer, problem in zip(looked_at, problems, strict=True):
+                transfer.take_look(problem)

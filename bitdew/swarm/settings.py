@@ -6,6 +6,7 @@ Owns every libtorrent setting. The figures were measured with libtorrent 2.1.1 o
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,16 +23,35 @@ class SwarmLimits:
     Attributes:
         upload: Bytes per second to peers; 0 is unlimited.
         download: Bytes per second from peers; 0 is unlimited.
-        connections: How many peers at most.
-        slots: How many of them are sent to at a time, in turns; -1 is all of them. Two keep a first
-            seeder's uplink full while its peers pass on what they got, instead of each getting all of it from there.
+        connections: How many peers at most, at least 1.
     """
 
     upload: int = 0
     download: int = 0
     connections: int = 500
-    slots: int = -1
 
+
+@dataclass(frozen=True, slots=True)
+class TransferLimits:
+    """What one transfer may use of that; 0 is no limit of its own.
+
+    Attributes:
+        upload: Bytes per second to peers.
+        download: Bytes per second from peers.
+        connections: How many peers at most.
+    """
+
+    upload: int = 0
+    download: int = 0
+    connections: int = 0
+
+
+LARGEST_RATE: Final = 2**31 - 2
+"""Bytes per second. libtorrent keeps rates in 32 bits: 2 GiB/s would become no limit at all, and 5 GiB/s 1 GiB/s."""
+LARGEST_CONNECTIONS: Final = 20_000
+"""A bound that libtorrent's own figure for "no limit" suggests."""
+_SLACK: Final = 10
+"""Connections that are kept free at most, for peers who come to us. See `limits_as_settings`."""
 
 DH_PARAMETERS: Final = """\
 -----BEGIN DH PARAMETERS-----
@@ -60,13 +80,26 @@ def is_wildcard(endpoint: Endpoint) -> bool:
 
 
 def limits_as_settings(limits: SwarmLimits) -> lt.settings_pack:
-    """The part of the settings that may change while the swarm runs."""
+    """The part of the settings that may change while the swarm runs.
+
+    libtorrent lets in some peers beyond its limit, so that a transfer without any peer can get one in place of another
+    transfer's. That slack is taken out of the cap here, which so holds.
+    """
+    connections = min(max(limits.connections, 1), LARGEST_CONNECTIONS)
+    slack = min(_SLACK, connections // 4)
     return {
-        "upload_rate_limit": limits.upload,
-        "download_rate_limit": limits.download,
-        "connections_limit": limits.connections,
-        "unchoke_slots_limit": limits.slots,
+        "upload_rate_limit": min(limits.upload, LARGEST_RATE),
+        "download_rate_limit": min(limits.download, LARGEST_RATE),
+        "connections_limit": connections - slack,
+        "connections_slack": slack,
     }
+
+
+def set_transfer_limits(handle: lt.torrent_handle, limits: TransferLimits) -> None:
+    """Set the caps of one torrent. It does not wait for libtorrent."""
+    handle.set_upload_limit(min(limits.upload, LARGEST_RATE))
+    handle.set_download_limit(min(limits.download, LARGEST_RATE))
+    handle.set_max_connections(min(limits.connections, LARGEST_CONNECTIONS) or -1)
 
 
 def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
@@ -95,13 +128,21 @@ def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
         # A peer that is away for a while is tried again after a pause that grows to half a minute, not given up.
         "min_reconnect_time": 1,
         "max_failcount": 1_000_000,
+        # A peer that is silent is not relied on after seconds, and one that is gone without a word not after a minute.
+        "piece_timeout": 10,
+        "peer_timeout": 30,
         "connection_speed": 200,
         "smooth_connects": False,
+        # Whole files dial only while something moves, see `warmth`: a peer that is off would be tried
+        # again for each of them, twice a minute, for ever.
+        "seeding_outgoing_connections": False,
         # Two finished peers stay connected, so that the last sample of what each of them gave isn't lost; where
         # connections are scarce, idle ones go after a minute.
         "close_redundant_connections": False,
         "inactivity_timeout": 60,
-        # How: deep request queues cost duplicates in the end game; a large write cache hides a full disk.
+        # How: everybody is sent to at a time; deep request queues cost duplicates in the end game; a large write cache
+        # hides a full disk.
+        "unchoke_slots_limit": -1,
         "max_out_request_queue": 64,
         "request_queue_time": 1,
         "send_buffer_watermark": 1 << 20,
@@ -120,3 +161,11 @@ def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
     everybody.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1 << lt.session.global_peer_class_id)
     session.set_peer_class_filter(everybody)
     return session
+
+
+def free_port(listen: Endpoint) -> int:
+    """A port that is free at the address of `listen`."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((listen.host, 0))
+        return int(probe.getsockname()[1])

@@ -16,7 +16,9 @@ import libtorrent as lt
 
 from bitdew.core.errors import BitDewError, error
 
+from .bitfield import unpacked
 from .record import TransferRecord
+from .settings import set_transfer_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from . import alerts
     from .disk_file import DiskFile
     from .metainfo import Metainfo
+    from .settings import TransferLimits
 
 
 class Transfer(TransferRecord):
@@ -42,14 +45,14 @@ class Transfer(TransferRecord):
         sources: Iterable[Endpoint],
         *,
         complete: bool,
-        stir: Callable[[], None],
+        stir: Callable[[Transfer], None],
     ) -> None:
-        """`stir` asks the session to report soon."""
+        """`stir` asks the session to report on this one soon."""
         super().__init__(metainfo, file.path)
         self.file = file
         self._sources.update(sources)
         self._durable = complete
-        self._stir = stir
+        self._ask = stir
         self._handle: lt.torrent_handle | None = None
         self._disk = asyncio.Lock()  # one flush or check at a time: their answers carry no name
 
@@ -129,6 +132,37 @@ class Transfer(TransferRecord):
             await self._changed.wait()
         return self.changes
 
+    async def missing(self) -> dict[int, int]:
+        """The pieces that are not there yet, each with how many of the connected peers have it.
+
+        Raises:
+            HostError: `storage.full`, `storage.failed`, `swarm.failed`.
+        """
+        have = await self._pieces()
+        asked = self._counts
+        self.handle.post_piece_availability()
+        await self._until(lambda: self._counts > asked)
+        # There are no counts once it is whole, and none but zeros before anybody is connected.
+        counts = self._available or (0,) * self.metainfo.content.pieces
+        there = unpacked(have, self.metainfo.content.pieces) or [False] * self.metainfo.content.pieces
+        return {number: count for number, (count, held) in enumerate(zip(counts, there, strict=True)) if not held}
+
+    def is_connected_to(self, peer: Endpoint) -> bool:
+        """Whether a connection that went out to `peer` is open, and it has said who it is."""
+        return peer in self._shaken
+
+    def give(self, number: int, piece: bytes) -> None:
+        """Hand in a piece that came another way: it is verified, written and offered as if a peer had sent it.
+
+        That takes a moment. A piece that is there already stays as it is, and one that is wrong is thrown away.
+
+        Raises:
+            HostError: `storage.full`, `storage.failed`, `swarm.failed`.
+        """
+        self._refuse_if_stopped()
+        self.handle.add_piece(number, piece, lt.add_piece_flags_t.overwrite_existing)
+        self._stir()
+
     def add_peers(self, peers: Iterable[Endpoint]) -> None:
         """Connect to `peers` too; those known already are left as they are."""
         if self._gone:
@@ -137,6 +171,21 @@ class Transfer(TransferRecord):
             self._sources.add(peer)
             self.handle.connect_peer((peer.host, peer.port))
         self._stir()
+
+    def withdraw(self, problem: BitDewError) -> None:
+        """Offer nothing from now on, and say why: somebody found that the file is not what it should be.
+
+        It is then as after a fault of the disk: `recheck`, or removing it and adding it again, brings it back.
+        """
+        self._stop(problem)
+
+    def set_limits(self, limits: TransferLimits) -> None:
+        """Change its own caps at once; those of the whole swarm hold beside them. Peers beyond the cap are left.
+
+        Raises:
+            HostError: `swarm.failed`, if it was removed.
+        """
+        set_transfer_limits(self.handle, limits)
 
     # What the session does with it
 
@@ -178,8 +227,10 @@ class Transfer(TransferRecord):
     async def flush(self) -> None:
         """Hand what is in memory to the operating system. Faults are recorded, not raised."""
         flushes = self._flushes
+        if self._handle is None:  # removed while somebody was about to flush one after the other
+            return
         try:
-            self.handle.flush_cache()
+            self._handle.flush_cache()
         except RuntimeError:  # it was removed, and the session has forgotten it before it told so
             return
         while self._flushes == flushes and not self._gone:
@@ -197,6 +248,9 @@ class Transfer(TransferRecord):
         self._mark_change()
 
     # How it is done
+
+    def _stir(self) -> None:
+        self._ask(self)
 
     def _stop(self, problem: BitDewError) -> None:
         super()._stop(problem)

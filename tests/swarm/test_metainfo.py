@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitdew.core.content import SMALLEST_PIECE, Content, ContentHasher
+from bitdew.core.content import MOST_PIECES, SMALLEST_PIECE, Content, ContentHasher, ContentTree
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import ContentRoot
 from bitdew.swarm.metainfo import LARGEST_METAINFO, build_metainfo, read_metainfo
+from bitdew.wire import limits
+from bitdew.wire.models import MetainfoReply
 
 
 def content_of(size: int) -> Content:
@@ -56,6 +58,19 @@ def test_what_was_built_is_read_back(size: int) -> None:
     metainfo = GENUINE[size]
     assert read_metainfo(metainfo.encoded) == metainfo
     assert read_metainfo(metainfo.encoded, expected=metainfo.content.root) == metainfo
+
+
+@pytest.mark.parametrize("size", [256 * 2**30, limits.LARGEST_DISK])
+def test_the_metainfo_of_what_has_the_most_pieces_is_within_every_bound(size: int) -> None:
+    tree = ContentTree(size)
+    tree.put_zeros(0, tree.pieces)
+    metainfo = build_metainfo(tree.content())
+    assert metainfo.content.pieces == MOST_PIECES
+    assert read_metainfo(metainfo.encoded) == metainfo
+    reply = MetainfoReply(metainfo=metainfo.encoded).model_dump_json()
+    assert len(reply) <= limits.REPLY
+    assert MetainfoReply.model_validate_json(reply).metainfo == metainfo.encoded
+    assert lt.load_torrent_buffer(metainfo.encoded).ti.num_pieces() == MOST_PIECES
 
 
 def test_equal_bytes_make_equal_swarms() -> None:

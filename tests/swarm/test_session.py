@@ -12,10 +12,12 @@ import pytest
 
 from bitdew.core.errors import BitDewError, HostError, UserError
 from bitdew.core.host import Endpoint
-from bitdew.swarm import session
+from bitdew.swarm import session, warmth
 from bitdew.swarm.credentials import SwarmCredentials
+from bitdew.swarm.disk_file import DiskFile
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
+from bitdew.swarm.transfer import Transfer
 
 from .conftest import MB, sha256, until_progress, within
 
@@ -346,6 +348,42 @@ async def test_an_idle_seed_asks_for_nothing(nodes, sample, monkeypatch) -> None
     assert swarm._next_beat is None
 
 
+async def test_a_beat_looks_at_nothing_but_what_may_have_changed(nodes, make_sample) -> None:
+    seed, leech = await nodes.start(), await nodes.start()
+    samples = [make_sample(100_000 + n, f"held{n}.raw") for n in range(20)]
+    held = [await seed.add(sample.metainfo, sample.path, complete=True) for sample in samples]
+    for transfer in held:
+        await until_progress(transfer, lambda transfer=transfer: transfer.progress.state == "seeding")
+    await asyncio.sleep(1.2)
+    assert not seed._lively
+    fetched = await leech.add(samples[7].metainfo, samples[7].path.with_suffix(".copy"), peers=[seed.endpoint])
+    await within(20, fetched.wait_held())
+    assert set(seed._lively) == {held[7]}
+
+
+async def test_whole_files_dial_as_long_as_something_moves_and_not_for_ever(nodes, make_sample, monkeypatch) -> None:
+    monkeypatch.setattr(warmth, "WARM_SECONDS", 1.0)
+    dialled: list[float] = []
+
+    async def count(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialled.append(time.monotonic())
+        writer.close()
+        await writer.wait_closed()
+
+    away = await asyncio.start_server(count, "127.0.3.190", 0)
+    there = Endpoint(*away.sockets[0].getsockname())
+    async with away:
+        swarm = await nodes.start()
+        samples = [make_sample(100_000 + n, f"held{n}.raw") for n in range(5)]
+        for sample in samples:
+            await swarm.add(sample.metainfo, sample.path, complete=True, peers=[there])
+        await asyncio.sleep(2)
+        assert len(dialled) >= 5
+        ended = dialled[-1]
+        await asyncio.sleep(6)
+        assert dialled[-1] <= ended + 3  # each may have been on its way once more
+
+
 def test_credentials_do_not_print_their_key(authority) -> None:
     assert "PRIVATE" not in repr(authority.issue())
 
@@ -354,7 +392,7 @@ async def test_a_certificate_that_is_renewed_while_a_transfer_enters_is_the_one_
     nodes, sample, tmp_path, authority, monkeypatch
 ) -> None:
     entering, go_on = asyncio.Event(), threading.Event()
-    loop, enter = asyncio.get_running_loop(), session._enter
+    loop, enter = asyncio.get_running_loop(), session.enter
 
     def slowly(*given):
         loop.call_soon_threadsafe(entering.set)
@@ -362,7 +400,7 @@ async def test_a_certificate_that_is_renewed_while_a_transfer_enters_is_the_one_
         return enter(*given)
 
     seed, leech = await nodes.start(authority.issue(days=-1)), await nodes.start()
-    monkeypatch.setattr(session, "_enter", slowly)
+    monkeypatch.setattr(session, "enter", slowly)
     adding = asyncio.ensure_future(seed.add(sample.metainfo, sample.path, complete=True))
     await within(10, entering.wait())
     try:
@@ -372,3 +410,15 @@ async def test_a_certificate_that_is_renewed_while_a_transfer_enters_is_the_one_
         await adding
     transfer = await leech.add(sample.metainfo, tmp_path / "copy", peers=[seed.endpoint])
     await within(20, transfer.wait_held())
+
+
+async def test_a_transfer_that_is_about_to_enter_is_sampled_when_it_is_in(nodes, sample, tmp_path) -> None:
+    swarm = await nodes.start()
+    file = DiskFile(tmp_path / "copy", sample.metainfo.content, read_only=False)
+    early = Transfer(sample.metainfo, file, (), complete=False, stir=swarm._stir)
+    wish = early.want_sample()
+    swarm._transfers[sample.metainfo.info_hash] = early
+    swarm._stir(early)
+    await within(5, swarm._sample())
+    assert early.unsampled == wish
+    del swarm._transfers[sample.metainfo.info_hash]

@@ -35,8 +35,8 @@ def test_peers_are_found_by_no_other_way_and_the_caps_are_set() -> None:
     del session
     ways = ("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_outgoing_utp", "enable_incoming_utp")
     assert not any(settings[way] for way in ways)
-    caps = [settings[name] for name in ("upload_rate_limit", "download_rate_limit", "connections_limit")]
-    assert caps == [5, 6, 7]
+    caps = [settings[name] for name in ("upload_rate_limit", "download_rate_limit")]
+    assert [*caps, settings["connections_limit"] + settings["connections_slack"]] == [5, 6, 7]
     assert settings["outgoing_interfaces"] == "127.0.3.180"
 
 
