@@ -99,6 +99,15 @@ class AttributeStore:
         async with self._database.read() as session:
             return {Uid(uid): count for uid, count in await session.execute(query)}
 
+    async def names(self, data: Collection[Uid]) -> dict[Uid, str]:
+        """What the attributes of these data are called, "" without a name; data that ended are left out."""
+        if not data:
+            return {}
+        named = select(DataRow.uid, AttributeRow.name).join(AttributeRow, AttributeRow.uid == DataRow.attribute)
+        async with self._database.read() as session:
+            rows = await session.execute(named.where(among(DataRow.uid, data), DataRow.alive))
+            return {Uid(uid): name or "" for uid, name in rows}
+
     async def add(self, record: AttributeRecord) -> AttributeRecord:
         """Store an attribute; of one without a name, only if none without a name is equal. The one that is stored.
 

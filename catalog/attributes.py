@@ -5,7 +5,7 @@ Owns what an attribute may be and who may change it. What follows from it is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,10 @@ class Attributes:
         """
         record = await self.find(name)
         return attribute_view(record, (await self._store.counts()).get(record.uid, 0))
+
+    async def names(self, data: Iterable[Uid]) -> dict[Uid, str]:
+        """What the attributes of these data are called, "" without a name; data that ended are left out."""
+        return await self._store.names(list(data))
 
     async def find(self, name: str) -> AttributeRecord:
         """The attribute of this name or uid.

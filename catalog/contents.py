@@ -13,18 +13,26 @@ import structlog
 
 from bitdew.core.clock import Clock
 from bitdew.core.content import Content
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError
 from bitdew.core.ids import ContentRoot, Uid
+from bitdew.swarm.metainfo import Metainfo
 from bitdew.tasks import to_the_end
 
+from .damage import damage
 from .data_store import DataStore
-from .repository import Repository, Upload
+from .repository import Repository
+from .uploads import Upload, received
 
 log = structlog.get_logger(__name__)
 
 
 class Contents:
-    """What the repository holds. Whoever listens at `changed` is told the data whose bytes came, or went bad."""
+    """What the repository holds. Whoever listens at `changed` is told the data whose bytes came, or went bad.
+
+    Attributes:
+        changing: The lock of all that changes files and what is stored of them.
+        condemned: Set when a copy was found bad.
+    """
 
     def __init__(self, store: DataStore, repository: Repository, clock: Clock) -> None:
         self._store = store
@@ -32,6 +40,8 @@ class Contents:
         self.repository = repository
         self._suspected: dict[ContentRoot, None] = {}
         self._suspicion = asyncio.Event()
+        self._faults: dict[ContentRoot, BitDewError] = {}
+        self.condemned = asyncio.Event()
         self.changing = store.changing
         self.changed: Callable[[Collection[Uid]], None] = lambda _uids: None
 
@@ -74,9 +84,10 @@ class Contents:
         if describe is not None:
             await describe()
         disproved = await self._disprove(content)
-        came = await self._store.arrived(content.root)
+        came = await self._store.arrived(content.root, self._clock.now())
         await self.repository.seed(metainfo)
         mended = await self._store.mark_damaged(content.root, damaged=False)
+        self._faults.pop(content.root, None)
         self._tell([*disproved, *came, *mended])
 
     async def _disprove(self, content: Content) -> list[Uid]:
@@ -103,6 +114,7 @@ class Contents:
                     await self.repository.seed_stored(root, size)
                 elif datum.damaged or not await self._store.of_root(root):
                     await self.repository.withdraw(root)
+                    self.condemned.set()
 
     async def catch_up(self) -> None:
         """Other processes did what nobody here heard of: seed what is in the shared folder, and nothing else."""
@@ -140,25 +152,50 @@ class Contents:
         stamp = await self.repository.stamp(root)
         if not await self._store.of_root(root) or await self.repository.is_whole(root):
             return
+        metainfo = await self.repository.stored_metainfo(root)
+        why = "its bytes are not what was published" if metainfo is not None else "what its pieces are is lost"
+        await self.condemn(root, stamp, damage(root, why))
+
+    # What is bad
+
+    async def condemn(self, root: ContentRoot, stamp: tuple[int, int], fault: BitDewError) -> None:
+        """Serve some content no more, for its file was found bad, unless another file than that of `stamp` is there."""
         async with self.changing:
-            if await self.repository.stamp(root) == stamp:  # else it was mended while it was read
+            if await self.repository.stamp(root) == stamp and await self._store.of_root(root):
+                log.warning("the repository's copy is bad", root=root, why=fault.why)
                 await self.repository.withdraw(root)
+                self.blame(root, fault)
                 await self._mark(root, damaged=True)
+
+    def blame(self, root: ContentRoot, fault: BitDewError) -> None:
+        """The copy of `root` is bad, for this reason."""
+        self._faults[root] = fault
+
+    def fault_of(self, root: ContentRoot) -> BitDewError | None:
+        """Why the repository's copy is bad, if it is and this process knows."""
+        return self._faults.get(root)
+
+    async def damaged(self) -> list[ContentRoot]:
+        """The contents whose copies are bad, or gone."""
+        return sorted({root for (root, _size), good in (await self._store.contents()).items() if not good})
+
+    async def mended(self, metainfo: Metainfo) -> None:
+        """Every piece of a content that was bad is there again, durably: serve it."""
+        root = metainfo.content.root
+        async with self.changing:
+            living = await self._store.of_root(root)
+            if not living:
+                await self.repository.delete(root)
+            elif any(datum.damaged for datum in living):  # else it was published again meanwhile
+                await self.repository.seed(metainfo)
+                await self._mark(root, damaged=False)
+            self._faults.pop(root, None)
 
     async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
         self._tell(await self._store.mark_damaged(root, damaged=damaged))
+        if damaged:
+            self.condemned.set()
 
     def _tell(self, changed: Collection[Uid]) -> None:
         if changed:
             self.changed(changed)
-
-
-def received(upload: Upload) -> Content:
-    """What an upload's bytes are.
-
-    Raises:
-        UserError: `input.invalid`, if they have not come.
-    """
-    if upload.content is None:
-        raise error("input.invalid", f"Upload {upload.uid} has no bytes yet", do="Send them first.")
-    return upload.content

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from bitdew.core.clock import Clock
-from bitdew.core.content import Content, piece_length_for
+from bitdew.core.content import ROOT_OF_NOTHING, Content, piece_length_for
 from bitdew.core.data import Data
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid, new_uid
@@ -28,6 +28,7 @@ from .attributes import Attributes
 from .contents import Contents
 from .data_store import DataStore, Datum
 from .references import datum_not_found
+from .upload_file import About
 
 MANY: Final = 200
 """Data that are described in the event loop; more are, in a thread: ten thousand take a tenth of a second."""
@@ -69,7 +70,7 @@ class DataRoom:
         """Create data before their bytes come: all of them, or none. Their uids, in the same order.
 
         Raises:
-            UserError: `disk.name-taken`, `disk.empty`, `attribute.…`, `input.invalid` for a root and size that don't
+            UserError: `disk.name-taken`, `attribute.…`, `input.invalid` for a root and size that don't
                 go together.
         """
         creation = _Creation(asked, owner.subject_id)
@@ -157,17 +158,18 @@ class DataRoom:
                 those that came are not the ones that were announced.
             HostError: `storage.full`, `storage.failed`.
         """
-        datum = await self._mine(name, caller, "fill")
+        datum = await self.mine(name, caller, "fill")
         if not datum.awaited and not datum.damaged:
             raise error("input.invalid", f"{name!r} has its bytes already", do="There is nothing to send.")
-        upload = await self._contents.repository.begin(datum.data.name, datum.data.size)
+        uploads = self._contents.repository.uploads
+        upload = await uploads.begin(About(caller.subject_id, datum.data.name, datum.data.size))
         try:
-            _require_same(datum, await self._contents.repository.receive(upload.uid, chunks))
+            require_same(datum, await uploads.receive_all(upload.uid, chunks))
             async with self._contents.changing:
                 await self.living(datum.data.uid)  # else no one would ever free them
                 await to_the_end(self._contents.keep(upload))
         except BaseException:
-            await to_the_end(self._contents.repository.abandon(upload.uid))
+            await to_the_end(uploads.abandon(upload.uid))
             raise
         return await self.living(datum.data.uid)
 
@@ -208,10 +210,11 @@ class DataRoom:
             UserError: `data.not-found`, `certificate.role`, `attribute.…`.
         """
         async with self._attributes.linking:
-            datum = await self._mine(name, caller, "change")
+            datum = await self.mine(name, caller, "change")
             record = await self._attributes.resolve(choice, caller.subject_id)
             await self._attributes.refuse_circle_of(datum.data.uid, datum.data.name, record)
-            await self._store.set_attribute(datum.data.uid, record.uid, record.ends(datum.data.created))
+            ends, now = record.ends(datum.data.created), self._clock.now()
+            await self._store.set_attribute(datum.data.uid, record.uid, ends, now)
         self.reattached([datum.attribute.uid, record.uid])
         self.changed([datum.data.uid])
         return record
@@ -222,7 +225,7 @@ class DataRoom:
         Raises:
             UserError: `data.not-found`, `certificate.role` for whoever is neither its owner nor an operator.
         """
-        datum = await self._mine(name, caller, "remove")
+        datum = await self.mine(name, caller, "remove")
         async with self._contents.changing:
             ended = await to_the_end(self._end(datum.data.uid, datum.data.root, f"{caller.name} removed it"))
         if ended:
@@ -249,7 +252,12 @@ class DataRoom:
             await self._contents.free(root)
         return ended
 
-    async def _mine(self, name: str, caller: Subject, deed: str) -> Datum:
+    async def mine(self, name: str, caller: Subject, deed: str) -> Datum:
+        """The living datum of this name or uid, if the caller may do `deed` with it.
+
+        Raises:
+            UserError: `data.not-found`, `certificate.role` for whoever is neither its owner nor an operator.
+        """
         datum = await self.living(name)
         if caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
             why = "only its owner or an operator may"
@@ -267,13 +275,13 @@ def _made(
 ) -> list[Datum]:
     made = []
     for asked, attribute in zip(creation.asked, attributes, strict=True):
-        if not asked.size:
-            why = "swarms carry files of at least one byte"
-            raise error("disk.empty", f"The datum {asked.name!r} would be empty", why=why, name=asked.name)
+        if (asked.size == 0) != (asked.root == ROOT_OF_NOTHING):
+            why = f"no bytes have the root {ROOT_OF_NOTHING}, and no others have it"
+            raise error("input.invalid", f"The root of {asked.name!r} does not fit its size", why=why, name=asked.name)
         length, root = piece_length_for(asked.size), ContentRoot(asked.root)
         made.append(
             Datum(
-                data=Data(new_uid(), asked.name, root, asked.size, length, now, creation.owner),
+                data=Data(new_uid(), asked.name, root, asked.size, length, now, creation.owner, asked.kind),
                 # The swarm's name does not depend on the piece layer, which only the bytes will tell.
                 info_hash=build_metainfo(Content(root, asked.size, length, b"")).info_hash,
                 attribute=attribute,
@@ -284,7 +292,12 @@ def _made(
     return made
 
 
-def _require_same(datum: Datum, content: Content) -> None:
+def require_same(datum: Datum, content: Content) -> None:
+    """Refuse other bytes than those that were announced.
+
+    Raises:
+        UserError: `disk.changed`.
+    """
     if content.root != datum.data.root:
         why = f"announced was the root {datum.data.root[:16]}…, what came has the root {content.root[:16]}…"
         raise error("disk.changed", f"These are not the bytes of {datum.data.name!r}", why=why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -12,17 +12,19 @@ from sqlalchemy import ColumnElement, Row, Select, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bitdew.core.data import Data, ImageRecord, SignedRecord
+from bitdew.core.data import Data, ImageRecord, Kind, SignedRecord
 from bitdew.core.errors import BitDewError, error
+from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, Uid
 
 from .among import among
 from .attribute_store import AttributeRecord, AttributeStore, not_found
 from .database import Database
+from .events import Happened, add_events, told_of
 from .feed import Told, along
 from .postgres import Keys
 from .shared_lock import SharedLock
-from .tables import AttributeRow, DataRow, DiskRow
+from .tables import AttributeRow, DataRow, DiskRow, OriginRow
 
 _FEW: Final = 100
 """So many data share a transaction with what others store at the same moment; more have one of their own."""
@@ -40,12 +42,14 @@ class Datum:
         attribute: What should be true of it.
         alive: False once its life ended: all copies are to go.
         damaged: True if the repository's own copy is not what was added.
-        awaited: True until its bytes have come: nothing is placed before.
+        awaited: True until its bytes have come: nothing is placed before, unless its publisher offers them.
         ends: When its life ends by a date or a duration, UTC.
         died: When its life ended, UTC; None also if it ended in a release that did not note it.
         died_because: Why, for people.
         record: The record as read when it was added, if it is a disk.
         signed: The same as it is handed to workers, who verify it themselves.
+        seeded: Whether its publisher offers its bytes, or did.
+        origin: Where the publisher offers them now.
     """
 
     data: Data
@@ -59,6 +63,8 @@ class Datum:
     died_because: str = ""
     record: ImageRecord | None = None
     signed: SignedRecord | None = None
+    seeded: bool = False
+    origin: Endpoint | None = None
 
     @property
     def can_move(self) -> bool:
@@ -72,6 +78,7 @@ class Disk(Datum):
 
     record: ImageRecord = field(kw_only=True)
     signed: SignedRecord = field(kw_only=True)
+    deprecated: str = field(default="", kw_only=True)
 
 
 class DataStore:
@@ -113,12 +120,15 @@ class DataStore:
         rows = [_values(datum) for datum in data]
         disks = [_disk_values(datum) for datum in data if isinstance(datum, Disk)]
         moving = [datum.data.uid for datum in data if datum.can_move]
+        # Data that only wait for their bytes are told of when those come: a million that are announced are no news.
+        created = [Happened("created", d.data.uid, d.data.created) for d in data if not d.awaited]
 
         async def insert_all(session: AsyncSession) -> None:
             connection = await session.connection()
             await connection.execute(insert(DataRow), rows)
             if disks:
                 await connection.execute(insert(DiskRow), disks)
+            await add_events(session, created)
             _tell(session, moving)
 
         try:
@@ -225,8 +235,8 @@ class DataStore:
 
     # Changing -----------------------------------------------------------------------------------------------------
 
-    async def set_attribute(self, uid: Uid, attribute: Uid, ends: datetime | None) -> None:
-        """Give a datum another attribute, and the end that follows from it.
+    async def set_attribute(self, uid: Uid, attribute: Uid, ends: datetime | None, now: datetime) -> None:
+        """Give a datum another attribute, at `now`, and the end that follows from it.
 
         Raises:
             UserError: `attribute.not-found`, if it was removed meanwhile.
@@ -238,34 +248,47 @@ class DataStore:
             given = update(DataRow).where(DataRow.uid == uid).values(attribute=attribute, ends=ends)
             await (await session.connection()).execute(given)
             if had is not None:
-                along(session, Told(topics=(uid,), data=(uid,), attributes=(Uid(had), attribute)))
+                await add_events(session, [Happened("changed", uid, now)])
+                along(session, Told(topics=told_of([uid]), data=(uid,), attributes=(Uid(had), attribute)))
 
         try:
             await self._database.gather(give)
         except IntegrityError:
             raise not_found(attribute) from None
 
-    async def arrived(self, root: ContentRoot) -> list[Uid]:
-        """The bytes of this content have come; the living data that waited for them."""
-        return await self._update(and_(DataRow.root == root, DataRow.alive, DataRow.awaited), awaited=False)
+    async def arrived(self, root: ContentRoot, now: datetime) -> list[Uid]:
+        """The bytes of this content have come, at `now`; the living data that waited for them."""
+        waiting = and_(DataRow.root == root, DataRow.alive, DataRow.awaited)
+        return await self._update(waiting, lambda uid: Happened("arrived", uid, now), awaited=False)
 
     async def mark_damaged(self, root: ContentRoot, *, damaged: bool) -> list[Uid]:
         """Say of all data with this content whether the repository's copy is bad; those that changed."""
         its = and_(DataRow.root == root, DataRow.alive, DataRow.damaged != damaged)
         return await self._update(its, damaged=damaged)
 
+    async def deprecate(self, uids: Sequence[Uid], why: str) -> None:
+        """Say of these disks why no more machines are to run from them; "" takes that back."""
+        async with self._database.write() as session:
+            await session.execute(update(DiskRow).where(DiskRow.uid.in_(uids)).values(deprecated=why or None))
+            _tell(session, uids)
+
     async def end(self, uid: Uid, now: datetime, because: str) -> bool:
         """End the life of a datum; whether it was alive. Its row stays."""
         its = and_(DataRow.uid == uid, DataRow.alive)
-        return bool(await self._update(its, alive=False, died=now, died_because=because))
+        told: Callable[[Uid], Happened] = lambda uid: Happened("ended", uid, now, why=because)  # noqa: E731
+        return bool(await self._update(its, told, alive=False, died=now, died_because=because))
 
-    async def _update(self, condition: ColumnElement[bool], **values: Any) -> list[Uid]:
-        """Change the data of which `condition` holds; their uids."""
+    async def _update(
+        self, condition: ColumnElement[bool], happened: Callable[[Uid], Happened] | None = None, **values: Any
+    ) -> list[Uid]:
+        """Change the data of which `condition` holds; their uids. The log is told what `happened` to each."""
         change = update(DataRow).where(condition).values(values).returning(DataRow.uid)
 
         async def change_all(session: AsyncSession) -> list[Uid]:
             rows = await (await session.connection()).execute(change)
             changed = [Uid(uid) for uid in rows.scalars()]
+            if happened is not None:
+                await add_events(session, [happened(uid) for uid in changed])
             _tell(session, changed)
             return changed
 
@@ -280,7 +303,7 @@ class DataStore:
 
 def _tell(session: AsyncSession, uids: Sequence[Uid]) -> None:
     if uids:
-        along(session, Told(topics=tuple(uids), data=tuple(uids)))
+        along(session, Told(topics=told_of(uids), data=tuple(uids)))
 
 
 def name_taken(*names: str) -> BitDewError:
@@ -300,9 +323,12 @@ _DATA: Final = (
         *(column for column in DataRow.__table__.columns),
         AttributeRow.version.label("wishes_version"),
         *(column for column in DiskRow.__table__.columns if column.name != "uid"),
+        OriginRow.swarm.label("origin_swarm"),
+        OriginRow.until.label("origin_until"),
     )
     .join(AttributeRow, AttributeRow.uid == DataRow.attribute)
     .outerjoin(DiskRow, DiskRow.uid == DataRow.uid)
+    .outerjoin(OriginRow, OriginRow.uid == DataRow.uid)
 )
 
 
@@ -317,6 +343,7 @@ def _values(datum: Datum) -> dict[str, Any]:
         "info_hash": datum.info_hash,
         "created": data.created,
         "owner": data.owner,
+        "kind": data.kind,
         "attribute": datum.attribute.uid,
         "alive": datum.alive,
         "damaged": datum.damaged,
@@ -345,10 +372,13 @@ def _disk_values(disk: Disk) -> dict[str, Any]:
 
 def _datum(row: Row[Any], attribute: AttributeRecord) -> Datum:
     root = ContentRoot(row.root)
-    data = Data(Uid(row.uid), row.name, root, row.size, row.piece_length, row.created, row.owner)
+    data = Data(Uid(row.uid), row.name, root, row.size, row.piece_length, row.created, row.owner, Kind(row.kind))
     told = (data, row.info_hash, attribute, row.alive, row.damaged, row.awaited, row.ends, row.died, row.died_because)
+    seeded, origin = row.origin_swarm is not None, None
+    if seeded and row.origin_until is not None:
+        origin = Endpoint.parse(row.origin_swarm)
     if row.payload is None:
-        return Datum(*told)
+        return Datum(*told, seeded=seeded, origin=origin)
     record = ImageRecord(
         uid=data.uid,
         name=row.name,
@@ -364,4 +394,5 @@ def _datum(row: Row[Any], attribute: AttributeRecord) -> Datum:
         expires=row.expires,
     )
     signed = SignedRecord(row.payload, row.signature, row.certificate)
-    return Disk(*told, record=record, signed=signed)
+    said = row.deprecated or ""
+    return Disk(*told, record=record, signed=signed, deprecated=said, seeded=seeded, origin=origin)

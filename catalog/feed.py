@@ -19,7 +19,7 @@ from sqlalchemy import Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bitdew.core.ids import HostId, Uid, new_uid
+from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
 from bitdew.tasks import to_the_end
 
 from .database import Database
@@ -53,6 +53,7 @@ class Told:
         waiting: Hosts that have new orders, each with the highest generation.
         revoked: Subjects whose certificates were revoked.
         attributes: Attributes that have other wishes now.
+        doubted: Hosts from which wrong pieces of some content came.
         resync: Anything may have changed, revocations included.
     """
 
@@ -63,6 +64,7 @@ class Told:
     waiting: Mapping[HostId, int] = field(default_factory=dict)
     revoked: tuple[str, ...] = ()
     attributes: tuple[Uid, ...] = ()
+    doubted: tuple[tuple[HostId, ContentRoot], ...] = ()
     resync: bool = False
 
 
@@ -252,11 +254,20 @@ def together(messages: Sequence[Told]) -> Told:
         waiting=waiting,
         revoked=tuple(dict.fromkeys(one for told in messages for one in told.revoked)),
         attributes=tuple(dict.fromkeys(one for told in messages for one in told.attributes)),
+        doubted=tuple(dict.fromkeys(one for told in messages for one in told.doubted)),
     )
 
 
 # On the wire a message is a list: the origin, then pairs of a letter and a value.
-_LETTERS: Final = {"t": "topics", "d": "data", "h": "hosts", "w": "waiting", "r": "revoked", "a": "attributes"}
+_LETTERS: Final = {
+    "t": "topics",
+    "d": "data",
+    "h": "hosts",
+    "w": "waiting",
+    "r": "revoked",
+    "a": "attributes",
+    "c": "doubted",
+}
 
 
 def _written(origin: str, told: Told) -> Iterator[str]:
@@ -290,6 +301,7 @@ def _read(payload: str) -> Told:
             waiting={HostId(host): int(generation) for host, generation in part.get("w", ())},
             revoked=tuple(map(str, part.get("r", ()))),
             attributes=tuple(map(Uid, part.get("a", ()))),
+            doubted=tuple((HostId(host), ContentRoot(root)) for host, root in part.get("c", ())),
             resync=not part.keys() <= _LETTERS.keys(),
         )
     except (ValueError, TypeError, AttributeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bitdew import __version__
 from bitdew.core.ids import ContentRoot, HostId
 from bitdew.trust.roles import Role
-from bitdew.wire import API_VERSION, limits
+from bitdew.wire import API_VERSION
 from bitdew.wire.models import (
     AnnounceReply,
     AnnounceRequest,
@@ -16,17 +16,18 @@ from bitdew.wire.models import (
     Nothing,
     RenewRequest,
     ServiceReply,
+    SketchReply,
+    SwarmReply,
+    SwarmRequest,
     TokenList,
     TokenRequest,
     TokenView,
-    UploadDone,
-    UploadReply,
-    UploadRequest,
 )
 from bitdew.wire.server import EVERYONE, Call, FileReply, RepositoryAddress, Routes
 
 from .announce import Announce
 from .disks import Disks
+from .egress import Egress
 from .registry import PUBLISHERS, Registry
 
 
@@ -53,6 +54,9 @@ def identity_routes(registry: Registry, service_name: str) -> Routes:
     async def renew(call: Call[RenewRequest]) -> EnrolReply:
         return await registry.renew(call.caller, call.body)
 
+    async def to_swarms(call: Call[SwarmRequest]) -> SwarmReply:
+        return SwarmReply(swarm=await registry.admit_to_swarms(call.caller, call.body.swarm_csr))
+
     async def create_token(call: Call[TokenRequest]) -> TokenView:
         return await registry.create_token(call.body, call.caller.subject_id)
 
@@ -63,38 +67,37 @@ def identity_routes(registry: Registry, service_name: str) -> Routes:
         await registry.revoke_token(call.path["uid"])
         return Nothing()
 
-    async def revoke_identity(call: Call[Nothing]) -> Nothing:
-        await registry.revoke(call.path["subject"])
-        return Nothing()
-
     routes.add("GET", "/v1/ca", authority, roles=None)
     routes.add("POST", "/v1/enrol", enrol, body=EnrolRequest, roles=None)
     routes.add("GET", "/v1/service", service, roles=EVERYONE)
     routes.add("POST", "/v1/identity/renew", renew, body=RenewRequest, roles=EVERYONE)
+    routes.add("POST", "/v1/identity/swarm", to_swarms, body=SwarmRequest, roles=PUBLISHERS)
     routes.add("POST", "/v1/tokens", create_token, body=TokenRequest, roles={Role.OPERATOR})
     routes.add("GET", "/v1/tokens", tokens, roles={Role.OPERATOR})
     routes.add("DELETE", "/v1/tokens/{uid}", revoke_token, roles={Role.OPERATOR})
-    routes.add("DELETE", "/v1/identities/{subject}", revoke_identity, roles={Role.OPERATOR})
     return routes
 
 
-def data_routes(disks: Disks, announce: Announce, repository: RepositoryAddress) -> Routes:
-    """Uploads, and what swarms need to begin. What shows disks is the scheduler's: it knows where they are."""
+def revocation_routes(registry: Registry) -> Routes:
+    """Being shut out: by an operator, or by one's own wish."""
     routes = Routes()
 
-    async def begin_upload(call: Call[UploadRequest]) -> UploadReply:
-        asked = call.body
-        upload = await disks.begin_upload(asked.name, asked.size, asked.attribute, call.caller.subject_id)
-        return UploadReply(upload=upload.uid)
-
-    async def receive(call: Call[Nothing]) -> UploadDone:
-        chunks = call.request.content.iter_chunked(limits.CHUNK)
-        content = await disks.repository.receive(call.path["upload"], chunks)
-        return UploadDone(root=content.root, size=content.size)
-
-    async def abandon(call: Call[Nothing]) -> Nothing:
-        await disks.repository.abandon(call.path["upload"])
+    async def revoke(call: Call[Nothing]) -> Nothing:
+        await registry.revoke(call.path["subject"])
         return Nothing()
+
+    async def give_up(call: Call[Nothing]) -> Nothing:
+        await registry.revoke(call.caller.subject_id)
+        return Nothing()
+
+    routes.add("DELETE", "/v1/identities/{subject}", revoke, roles={Role.OPERATOR})
+    routes.add("DELETE", "/v1/identity", give_up, roles=EVERYONE)
+    return routes
+
+
+def data_routes(disks: Disks, announce: Announce, egress: Egress, repository: RepositoryAddress) -> Routes:
+    """What swarms and copies over HTTP need to begin. What shows disks is the scheduler's: it knows where they are."""
+    routes = Routes()
 
     async def remove(call: Call[Nothing]) -> Nothing:
         await disks.remove(call.path["name"], call.caller)
@@ -103,19 +106,30 @@ def data_routes(disks: Disks, announce: Announce, repository: RepositoryAddress)
     async def metainfo(call: Call[Nothing]) -> MetainfoReply:
         return MetainfoReply(metainfo=await disks.repository.metainfo(ContentRoot(call.path["root"])))
 
+    async def sketch(call: Call[Nothing]) -> SketchReply:
+        repository = disks.repository
+        return SketchReply(
+            sketch=await repository.blocks.sketch(await repository.content(ContentRoot(call.path["root"])))
+        )
+
+    async def blocks(call: Call[Nothing]) -> FileReply:
+        return await egress.blocks(ContentRoot(call.path["root"]))
+
     async def content(call: Call[Nothing]) -> FileReply:
-        root, kept = ContentRoot(call.path["root"]), disks.repository
-        return FileReply(await kept.file_of(root), lambda size: kept.count_sent(root, size))
+        return await egress.content(ContentRoot(call.path["root"]))
+
+    async def helped(call: Call[Nothing]) -> FileReply:
+        return await egress.help(ContentRoot(call.path["root"]), HostId(call.caller.subject_id))
 
     async def announced(call: Call[AnnounceRequest]) -> AnnounceReply:
         root, asking = ContentRoot(call.body.root), HostId(call.caller.subject_id)
         return await announce.peers(root, asking, repository(call.request))
 
-    routes.add("POST", "/v1/uploads", begin_upload, body=UploadRequest, roles=PUBLISHERS)
-    routes.add("PUT", "/v1/uploads/{upload}", receive, roles=PUBLISHERS, streams=True)
-    routes.add("DELETE", "/v1/uploads/{upload}", abandon, roles=PUBLISHERS)
     routes.add("DELETE", "/v1/disks/{name}", remove, roles=PUBLISHERS)
-    routes.add("GET", "/v1/metainfo/{root:[0-9a-f]{64}}", metainfo, roles={Role.WORKER})
+    routes.add("GET", "/v1/metainfo/{root:[0-9a-f]{64}}", metainfo, roles=EVERYONE)
+    routes.add("GET", "/v1/sketch/{root:[0-9a-f]{64}}", sketch, roles={Role.WORKER})
+    routes.add("GET", "/v1/blocks/{root:[0-9a-f]{64}}", blocks, roles={Role.WORKER})
     routes.add("GET", "/v1/content/{root:[0-9a-f]{64}}", content, roles=EVERYONE)
+    routes.add("GET", "/v1/help/{root:[0-9a-f]{64}}", helped, roles={Role.WORKER})
     routes.add("POST", "/v1/announce", announced, body=AnnounceRequest, roles={Role.WORKER})
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid, new_uid
 
+from .among import among
 from .database import Database
 from .feed import Told, along
-from .tables import CertificateRow, EnrolmentRow, TokenRow
+from .tables import CertificateRow, EnrolmentRow, InnerHostRow, TokenRow
 
 PUBLISHING: Final = ("operator", "publisher")
 """Roles whose holders sign image records."""
@@ -47,7 +49,15 @@ class IdentityStore:
         self._database = database
 
     async def add_token(
-        self, digest: str, role: str, uses: int, expires: datetime, now: datetime, creator: str, note: str
+        self,
+        digest: str,
+        role: str,
+        uses: int,
+        expires: datetime,
+        now: datetime,
+        creator: str,
+        note: str,
+        machine: str | None = None,
     ) -> Token:
         """Store a new token under the digest of its secret."""
         token = Token(new_uid(), role, uses, expires, now, note)
@@ -62,6 +72,7 @@ class IdentityStore:
                     created=now,
                     creator=creator,
                     note=note,
+                    machine=machine,
                 )
             )
         return token
@@ -120,7 +131,36 @@ class IdentityStore:
                 raise error("token.used", "The token was used up")
             enrolment = EnrolmentRow(token=digest, request=request, subject_id=subject_id, role=row.role, name=name)
             session.add(enrolment)
+            if row.machine is not None:
+                session.add(InnerHostRow(host=subject_id, machine=row.machine))
             return Enrolment(subject_id, row.role)
+
+    # Machines' own hosts
+
+    async def inner_hosts(self, machines: Collection[str] | None = None, *, over: bool = False) -> dict[str, str]:
+        """The hosts that are machines, or are these: for each, the machine. Those that are `over`, or not."""
+        query = select(InnerHostRow.host, InnerHostRow.machine).where(InnerHostRow.over.is_(over))
+        if machines is not None:
+            query = query.where(among(InnerHostRow.machine, machines))
+        async with self._database.read() as session:
+            return {row.host: row.machine for row in await session.execute(query)}
+
+    async def machines_with_tokens(self) -> set[str]:
+        """The machines for which there are tokens."""
+        query = select(TokenRow.machine).where(TokenRow.machine.is_not(None)).distinct()
+        async with self._database.read() as session:
+            return {machine for machine in await session.scalars(query) if machine is not None}
+
+    async def end_inner(self, machines: Collection[str], hosts: Collection[str]) -> None:
+        """Forget the tokens of these machines, and remember that these hosts are over."""
+        async with self._database.write() as session:
+            await session.execute(delete(TokenRow).where(TokenRow.machine.in_(machines)))
+            await session.execute(update(InnerHostRow).where(among(InnerHostRow.host, hosts)).values(over=True))
+
+    async def hand_over(self, old: str, new: str) -> None:
+        """The host that was the machine `old` is the machine `new`, which goes on from it."""
+        async with self._database.write() as session:
+            await session.execute(update(InnerHostRow).where(InnerHostRow.machine == old).values(machine=new))
 
     async def add_certificate(self, serial: str, subject_id: str, role: str, name: str, expires: datetime) -> None:
         """Record an issued certificate."""

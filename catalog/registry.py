@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Final
 
 from bitdew.core.clock import Clock
 from bitdew.core.errors import error
@@ -18,6 +19,8 @@ from bitdew.wire.models import EnrolReply, EnrolRequest, RenewRequest, TokenList
 from .identity_store import IdentityStore, Token
 
 PUBLISHERS = frozenset({Role.OPERATOR, Role.PUBLISHER})
+SEEDING: Final = timedelta(hours=1)
+"""Validity of a publisher's swarm certificate: peers hear of no revocation, so that it must end soon by itself."""
 
 
 class Registry:
@@ -66,13 +69,15 @@ class Registry:
         """Another process of the service shut a subject out."""
         self._revoked.add(subject_id)
 
-    async def create_token(self, request: TokenRequest, creator: str) -> TokenView:
-        """A new join token; this reply is the only place where it stands whole."""
+    async def create_token(self, request: TokenRequest, creator: str, machine: str | None = None) -> TokenView:
+        """A new join token; this reply is the only place where it stands whole. It may be for a machine of the grid."""
         now = self._clock.now()
         token = JoinToken.mint(self.authority.fingerprint)
         expires = now + timedelta(seconds=request.seconds)
         digest = secret_digest(token.secret)
-        stored = await self._store.add_token(digest, request.role, request.uses, expires, now, creator, request.note)
+        stored = await self._store.add_token(
+            digest, request.role, request.uses, expires, now, creator, request.note, machine
+        )
         return _view(stored, str(token))
 
     async def tokens(self) -> TokenList:
@@ -106,6 +111,15 @@ class Registry:
     async def renew(self, caller: Subject, request: RenewRequest) -> EnrolReply:
         """Fresh certificates for the same subject in the same role."""
         return await self.issue(caller.role, caller.subject_id, caller.name, request)
+
+    async def admit_to_swarms(self, caller: Subject, csr: str) -> str:
+        """A certificate with which a publisher exchanges pieces for an hour; it asks again while it seeds."""
+        name, now = caller.name, self._clock.now()
+        issued = await asyncio.to_thread(
+            self.authority.sign_swarm, csr, subject_id=caller.subject_id, name=name, now=now, lasting=SEEDING
+        )
+        await self._store.add_certificate(issued.serial, caller.subject_id, Role.SWARM, name, issued.expires)
+        return issued.pem
 
     async def issue(self, role: Role, subject_id: str, name: str, request: EnrolRequest | RenewRequest) -> EnrolReply:
         """Sign what `role` may have: workers a swarm certificate, publishers and operators a signing one."""

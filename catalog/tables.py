@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .database import Base, UtcDateTime
@@ -59,6 +59,7 @@ class DataRow(Base):
     info_hash: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     owner: Mapped[str] = mapped_column(String(128))
+    kind: Mapped[str] = mapped_column(String(16), default="file", server_default="file")
     attribute: Mapped[str] = mapped_column(ForeignKey("attributes.uid"))
     alive: Mapped[bool] = mapped_column(default=True)
     damaged: Mapped[bool] = mapped_column(default=False)
@@ -68,6 +69,19 @@ class DataRow(Base):
     """When its life ends, if its attribute says a date or a duration."""
     died: Mapped[datetime | None] = mapped_column(UtcDateTime)
     died_because: Mapped[str] = mapped_column(Text, default="")
+
+
+class OriginRow(Base):
+    """Who offers a datum's bytes from where they are. The row stays when that ends."""
+
+    __tablename__ = "origins"
+
+    uid: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(32))
+    swarm: Mapped[str] = mapped_column(String(64))
+    """Where the publisher's swarm listens."""
+    until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """How long that counts without another word; None while the publisher is away."""
 
 
 class DiskRow(Base):
@@ -85,6 +99,23 @@ class DiskRow(Base):
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     signature: Mapped[bytes] = mapped_column(LargeBinary)
     certificate: Mapped[str] = mapped_column(Text)
+    deprecated: Mapped[str | None] = mapped_column(Text)
+    """Why no more machines are to run from it."""
+
+
+class EventRow(Base):
+    """Something that happened. Rows are only added, and the oldest forgotten."""
+
+    __tablename__ = "events"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 (as SQLAlchemy wants it); no number is used twice
+
+    # The transactions that write follow one upon the other: so the order of the numbers is that of the commits.
+    seq: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str | None] = mapped_column(String(32))
+    why: Mapped[str] = mapped_column(Text)
 
 
 class TokenRow(Base):
@@ -100,6 +131,19 @@ class TokenRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     creator: Mapped[str] = mapped_column(String(32))
     note: Mapped[str] = mapped_column(String(200))
+    machine: Mapped[str | None] = mapped_column(String(32))
+    """The machine whose own worker joins by it."""
+
+
+class InnerHostRow(Base):
+    """A host that is a machine of this grid."""
+
+    __tablename__ = "inner_hosts"
+
+    host: Mapped[str] = mapped_column(String(32), primary_key=True)
+    machine: Mapped[str] = mapped_column(String(32), index=True)
+    over: Mapped[bool] = mapped_column(default=False, index=True)
+    """Whether the machine has ended, and its identity with it."""
 
 
 class EnrolmentRow(Base):

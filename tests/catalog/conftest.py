@@ -20,7 +20,7 @@ from bitdew.catalog.repository import Repository
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import HostId, Uid, new_uid
 from bitdew.swarm.credentials import SwarmCredentials
-from bitdew.swarm.session import Swarm
+from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.testing.clock import SkippingClock
 from bitdew.trust.authority import Authority
 from bitdew.trust.keys import certificate_request, new_key, new_signing_key
@@ -44,11 +44,11 @@ def registry(authority: Authority, database: Database, clock: SkippingClock) -> 
 
 
 @pytest.fixture
-async def swarm(authority: Authority) -> AsyncIterator[Swarm]:
+async def swarm(authority: Authority) -> AsyncIterator[Seeder]:
     key = new_key()
     request = certificate_request(key, "repository")
     issued = authority.sign_swarm(request, subject_id=new_uid(), name="repository", now=datetime.now(UTC))
-    swarm = await Swarm.start(Endpoint("127.0.0.1", 0), SwarmCredentials(authority.certificate, issued.pem, key))
+    swarm = await Seeder.start(Endpoint("127.0.0.1", 0), SwarmCredentials(authority.certificate, issued.pem, key))
     yield swarm
     await swarm.close()
 
@@ -95,7 +95,7 @@ class Rooms:
 
 
 @pytest.fixture
-async def rooms(database: Database, swarm: Swarm, clock: SkippingClock, tmp_path: Path) -> Rooms:
+async def rooms(database: Database, swarm: Seeder, clock: SkippingClock, tmp_path: Path) -> Rooms:
     """The rooms as the service has them, without a service."""
     store, hosts = DataStore(database), {"pc-1": [HostId("1" * 32)], "twin": [HostId("2" * 32), HostId("3" * 32)]}
     contents = Contents(store, Repository(tmp_path / "repository", swarm, clock), clock)

@@ -48,6 +48,15 @@ async def test_a_defined_attribute_is_shown_with_how_many_living_data_have_it(ro
     assert (await rooms.attributes.list()).attributes == [shown]
 
 
+async def test_a_host_is_told_what_the_attributes_of_living_data_are_called(rooms: Rooms) -> None:
+    await define(rooms, "root", replica=3)
+    named, plain = await datum(rooms, "one", "root"), await datum(rooms, "two", {"replica": 2})
+    ended = await datum(rooms, "three", "root")
+    await rooms.data.end(await rooms.data.living(ended), "a test")
+    assert await rooms.attributes.names([named, plain, ended, Uid("f" * 32)]) == {named: "root", plain: ""}
+    assert await rooms.attributes.names([]) == {}
+
+
 async def test_a_name_is_given_once_and_kept_wishes_replace_the_old_ones(rooms: Rooms) -> None:
     await define(rooms, "root", replica=3)
     fault = await refused(rooms.attributes.define("root", {}, rooms.grace))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bitdew.core.content import Content, ContentHasher, piece_length_for
+from bitdew.core.content import ROOT_OF_NOTHING, Content, ContentHasher, piece_length_for
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid
 from bitdew.swarm.metainfo import build_metainfo
@@ -93,9 +93,23 @@ async def test_of_a_request_with_one_impossible_datum_nothing_is_created(rooms: 
     assert rooms.told == []
 
 
-async def test_an_empty_datum_is_refused_by_its_name(rooms: Rooms) -> None:
-    fault = await refused(create(rooms, asked("nothing", size=0)))
-    assert (fault.key, fault.fields["name"]) == ("disk.empty", "nothing")
+async def test_a_root_that_does_not_fit_its_size_is_refused_by_its_name(rooms: Rooms) -> None:
+    for wrong in ({"size": 0}, {"root": ROOT_OF_NOTHING}):
+        fault = await refused(create(rooms, asked("nothing", **wrong)))
+        assert (fault.key, fault.fields["name"]) == ("input.invalid", "nothing")
+
+
+async def test_an_empty_datum_is_one_like_others(rooms: Rooms, tmp_path: Path) -> None:
+    (uid,) = await create(rooms, asked("nothing", content=content_of(b"")))
+    datum = await rooms.data.find(uid)
+    assert datum.awaited is True
+    assert not (await rooms.data.receive("nothing", sent(), rooms.ada)).awaited
+    (late,) = await create(rooms, asked("late", content=content_of(b"")))
+    assert not (await rooms.data.find(late)).awaited
+    assert files(tmp_path) == {ROOT_OF_NOTHING, f"{ROOT_OF_NOTHING}.torrent"}
+    for name in ("nothing", "late"):
+        await rooms.data.remove(name, rooms.ada)
+    assert files(tmp_path) == set()
 
 
 async def test_callers_at_the_same_moment_are_stored_together_and_fail_alone(

@@ -14,7 +14,7 @@ from bitdew.catalog.database import Database
 from sqlalchemy import event
 
 from bitdew.core.attribute import Attribute
-from bitdew.core.data import Data, ImageRecord, SignedRecord
+from bitdew.core.data import Data, ImageRecord, Kind, SignedRecord
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import ContentRoot, Uid, new_uid
 
@@ -79,11 +79,13 @@ def names(found: list[Any]) -> list[str]:
 
 
 async def test_what_was_added_comes_back_as_it_was(store: DataStore, plain: AttributeRecord) -> None:
+    folder = datum("folder", plain)
     data = [
         datum("plain", plain),
         datum("every", plain, OTHER, damaged=True, awaited=True, ends=LATER),
         datum("dead", plain, alive=False, died=LATER, died_because="its time was over"),
         disk("disk", plain),
+        replace(folder, data=replace(folder.data, kind=Kind.FOLDER)),
     ]
     await store.add_all(data)
     assert await store.get([*map(uid_of, data), new_uid()]) == {uid_of(one): one for one in data}
@@ -262,8 +264,8 @@ async def test_bytes_that_come_are_those_of_all_living_data_that_wait(store: Dat
     dead, other = datum("dead", plain, awaited=True), datum("other", plain, OTHER, awaited=True)
     await store.add_all([a, b, dead, other, datum("there", plain)])
     await store.end(uid_of(dead), NOW, "removed")
-    assert set(await store.arrived(ROOT)) == {uid_of(a), uid_of(b)}
-    assert await store.arrived(ROOT) == []
+    assert set(await store.arrived(ROOT, LATER)) == {uid_of(a), uid_of(b)}
+    assert await store.arrived(ROOT, LATER) == []
     found = await store.get([uid_of(one) for one in (a, b, dead, other)])
     assert [found[uid_of(one)].awaited for one in (a, b, dead, other)] == [False, False, True, True]
 
@@ -281,9 +283,9 @@ async def test_a_datum_is_given_another_attribute(store: DataStore, plain: Attri
     three = await store.attributes.add(record("three", Attribute(3)))
     one = datum("a", plain)
     await store.add(one)
-    await store.set_attribute(uid_of(one), three.uid, LATER)
+    await store.set_attribute(uid_of(one), three.uid, LATER, LATER)
     assert await store.find("a") == replace(one, attribute=three, ends=LATER)
-    refusal = await refused(store.set_attribute(uid_of(one), new_uid(), None))
+    refusal = await refused(store.set_attribute(uid_of(one), new_uid(), None, LATER))
     assert refusal.key == "attribute.not-found"
     assert await store.find("a") == replace(one, attribute=three, ends=LATER)
 
@@ -306,7 +308,7 @@ async def test_sqlite_looks_data_up_in_indexes(sqlite_url: str) -> None:
     await store.of_root(ROOT)
     await store.with_attribute([new_uid()])
     await store.attributes.get([new_uid()])
-    await store.arrived(ROOT)
+    await store.arrived(ROOT, LATER)
     event.remove(database._engine.sync_engine, "before_cursor_execute", note)
     assert len(asked) == 8
     async with database._engine.connect() as connection:

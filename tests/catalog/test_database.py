@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bitdew.catalog.tables
+import bitdew.scheduler.jobs.tables
 import bitdew.scheduler.tables
 import pytest
 from alembic import command
@@ -27,7 +28,7 @@ from bitdew.catalog.database import Base, Database
 from bitdew.catalog.postgres import Keys
 from bitdew.catalog.tables import CertificateRow
 from bitdew.scheduler.store import SchedulerStore
-from sqlalchemy import Connection, event, func, inspect, select, text
+from sqlalchemy import Connection, Identity, event, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -53,15 +54,17 @@ async def tables_of(database: Database) -> set[str]:
 
 
 async def test_migrations_and_tables_agree(database: Database) -> None:
-    assert {bitdew.catalog.tables.DataRow.__tablename__, bitdew.scheduler.tables.HostRow.__tablename__} <= set(
-        Base.metadata.tables
-    )
+    known = bitdew.catalog.tables.DataRow, bitdew.scheduler.tables.HostRow, bitdew.scheduler.jobs.tables.JobRow
+    assert {one.__tablename__ for one in known} <= set(Base.metadata.tables)
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
         )
-        return list(compare_metadata(context, Base.metadata))
+        found = list(compare_metadata(context, Base.metadata))
+        if connection.dialect.name == "sqlite":  # it numbers rows by itself, and tells of no identity
+            found = [one for one in found if not (isinstance(one, list) and isinstance(one[0][-1], Identity))]
+        return found
 
     async with database._engine.connect() as connection:
         assert await connection.run_sync(differences) == []

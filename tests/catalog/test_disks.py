@@ -58,7 +58,7 @@ def image(tmp_path: Path) -> Path:
 
 def files_of(grid: Grid) -> list[str]:
     folder = grid.folder / "service" / "repository"
-    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".torrent")
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.suffix)
 
 
 def content_of(data: bytes) -> Content:
@@ -125,7 +125,7 @@ async def test_a_disk_that_was_added_is_shown_found_by_name_and_uid_and_seeded(g
     assert await grid.client.disks() == [added]
     assert (added.os, added.version, added.wanted, added.held, added.damaged) == ("Debian", "7", 2, 0, False)
     assert added.publisher == "operator"
-    assert added.info_hash in grid.service.swarm.transfers
+    assert added.info_hash in grid.service.swarm.offers
 
 
 async def test_a_name_that_is_taken_is_refused_before_any_upload(grid: Grid, image: Path, line: Transport) -> None:
@@ -178,7 +178,7 @@ async def test_the_same_bytes_added_and_removed_at_once_under_two_names_stay(
     upload = await uploaded(line, "new")
     await asyncio.gather(grid.client.remove_disk("old"), add(line, upload, record(grid.client.identity, "new")))
     assert files_of(grid) == [content_of(SAMPLE).root]
-    assert list(grid.service.swarm.transfers) == [build_metainfo(content_of(SAMPLE)).info_hash]
+    assert list(grid.service.swarm.offers) == [build_metainfo(content_of(SAMPLE)).info_hash]
 
 
 # Records --------------------------------------------------------------------------------------------------------------
@@ -343,11 +343,11 @@ async def test_a_damaged_datum_is_mended_by_adding_the_same_bytes_again(grid: Gr
     os.truncate(grid.folder / "service" / "repository" / "files" / added.root, 5)
     await grid.start_service()
     assert (await grid.client.disk("disk")).damaged
-    assert added.info_hash not in grid.service.swarm.transfers
+    assert added.info_hash not in grid.service.swarm.offers
     again = await grid.client.add_disk(image, "again")
     assert again.root == added.root
     assert [disk.damaged for disk in await grid.client.disks()] == [False, False]
-    assert added.info_hash in grid.service.swarm.transfers
+    assert added.info_hash in grid.service.swarm.offers
     assert await grid.service.rooms.contents.repository.is_whole(again.root)
 
 
@@ -369,5 +369,5 @@ async def test_a_suspected_copy_that_is_good_stays_and_a_bad_one_is_withdrawn(gr
         file.write(b"rotten")
     await suspected(grid, added.root)
     assert (await grid.client.disk("disk")).damaged
-    assert added.info_hash not in grid.service.swarm.transfers
+    assert added.info_hash not in grid.service.swarm.offers
     assert path.exists()

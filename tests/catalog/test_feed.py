@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from bitdew.core.ids import HostId, Uid, new_uid
+from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
 from bitdew.testing.postgres import PostgresServer
 
 UIDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
@@ -27,6 +27,7 @@ MESSAGES = st.builds(
     waiting=st.dictionaries(UIDS.map(HostId), st.integers(0, 2**62)),
     revoked=st.lists(UIDS, unique=True).map(tuple),
     attributes=st.lists(UIDS.map(Uid), unique=True).map(tuple),
+    doubted=st.lists(st.tuples(UIDS.map(HostId), UIDS.map(ContentRoot)), unique=True).map(tuple),
 )
 
 

@@ -298,11 +298,26 @@ async def test_a_downgrade_gives_data_back_the_wishes_that_0001_knows(url: str) 
     found = await rows(url, "SELECT name, attribute FROM data")
     wishes = {name: value if isinstance(value, dict) else json.loads(value) for name, value in found}
     assert wishes == {name: wishes for name, (wishes, _alive) in DATA.items()}
-    await to_revision(url, "0002")
+    await to_revision(url, "head")
     database = Database(url)
     assert len(await DataStore(database).living()) == 4
     assert (await DataStore(database).living())[0].data.created - NOW == timedelta(0)
     await database.close()
+
+
+async def test_data_of_before_are_files_and_a_folder_stays_as_its_archive_in_an_earlier_release(url: str) -> None:
+    await to_revision(url, "0001")
+    await fill(url)
+    await to_revision(url, "head")
+    assert await rows(url, "SELECT DISTINCT kind FROM data") == [("file",)]
+    await execute(url, ("UPDATE data SET kind = 'folder' WHERE name = 'three'", {}))
+    kept = "SELECT uid, name, root, size, alive FROM data ORDER BY uid"
+    before = await rows(url, kept)
+    await to_revision(url, "0002", command.downgrade)
+    assert await rows(url, kept) == before
+    await to_revision(url, "head")
+    assert await rows(url, kept) == before
+    assert await rows(url, "SELECT DISTINCT kind FROM data") == [("file",)]
 
 
 async def test_an_upgrade_that_fails_leaves_the_database_as_it_was(url: str) -> None:

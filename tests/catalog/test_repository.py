@@ -11,23 +11,27 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from bitdew.catalog.repository import RESERVE, Repository, Upload
+from bitdew.catalog.repository import Repository
+from bitdew.catalog.upload_file import About
+from bitdew.catalog.uploads import RESERVE, Upload
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bitdew.core.content import Content, ContentHasher
+from bitdew.core.content import ROOT_OF_NOTHING, Content, ContentHasher, ContentTree
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, new_uid
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.metainfo import build_metainfo, read_metainfo
+from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.swarm.session import Swarm
 from bitdew.testing.clock import SkippingClock
 from bitdew.trust.authority import Authority
 from bitdew.trust.keys import certificate_request, new_key
 
 MB = 2**20
+BALLAST = random.Random(8).randbytes(8 * MB)
 SAMPLE = random.Random(7).randbytes(3 * MB + 12345)
 
 
@@ -42,9 +46,13 @@ async def chunks(data: bytes, size: int = 700_001) -> AsyncIterator[bytes]:
         yield data[offset : offset + size]
 
 
+async def begin(repository: Repository, size: int, name: str = "disk") -> Upload:
+    return await repository.uploads.begin(About("ada", name, size))
+
+
 async def upload(repository: Repository, data: bytes = SAMPLE, name: str = "disk") -> Upload:
-    begun = await repository.begin(name, len(data))
-    await repository.receive(begun.uid, chunks(data))
+    begun = await begin(repository, len(data), name)
+    await repository.uploads.receive_all(begun.uid, chunks(data))
     return begun
 
 
@@ -64,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def repository(folder: Path, swarm: Swarm) -> Repository:
+async def repository(folder: Path, swarm: Seeder) -> Repository:
     repository = Repository(folder, swarm)
     await repository.open({})
     return repository
@@ -78,8 +86,8 @@ async def test_bytes_are_identified_and_stored_in_any_chunking(
     repository: Repository, folder: Path, length: int, size: int
 ) -> None:
     data = SAMPLE[:length]
-    begun = await repository.begin("disk", length)
-    content = await repository.receive(begun.uid, chunks(data, size))
+    begun = await begin(repository, length, "disk")
+    content = await repository.uploads.receive_all(begun.uid, chunks(data, size))
     assert content == content_of(data)
     assert (folder / "uploads" / begun.uid).read_bytes() == data
 
@@ -98,18 +106,18 @@ def test_no_chunking_changes_what_bytes_are(data: bytes, cuts: list[int]) -> Non
 async def test_more_or_fewer_bytes_than_announced_are_refused_and_freed(
     repository: Repository, folder: Path, announced: int
 ) -> None:
-    begun = await repository.begin("disk", announced)
+    begun = await begin(repository, announced, "disk")
     with pytest.raises(BitDewError) as refusal:
-        await repository.receive(begun.uid, chunks(SAMPLE))
+        await repository.uploads.receive_all(begun.uid, chunks(SAMPLE))
     assert refusal.value.key == "disk.changed"
     assert files_in(folder) == []
     with pytest.raises(BitDewError) as refusal:
-        repository.upload(begun.uid)
+        repository.uploads.upload(begun.uid)
     assert refusal.value.key == "upload.not-found"
 
 
 async def test_a_stream_without_end_is_cut_off_at_the_announced_size(repository: Repository, folder: Path) -> None:
-    begun = await repository.begin("disk", 1000)
+    begun = await begin(repository, 1000, "disk")
     seen = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -119,20 +127,14 @@ async def test_a_stream_without_end_is_cut_off_at_the_announced_size(repository:
             yield bytes(600)
 
     with pytest.raises(BitDewError):
-        await repository.receive(begun.uid, endless())
+        await repository.uploads.receive_all(begun.uid, endless())
     assert seen == 2
     assert files_in(folder) == []
 
 
-async def test_an_empty_file_is_refused(repository: Repository) -> None:
-    with pytest.raises(BitDewError) as refusal:
-        await repository.begin("disk", 0)
-    assert refusal.value.key == "disk.empty"
-
-
 async def test_more_than_there_is_room_for_is_refused_before_a_byte_comes(repository: Repository, folder: Path) -> None:
     with pytest.raises(BitDewError) as refusal:
-        await repository.begin("disk", 2**50)
+        await begin(repository, 2**50, "disk")
     assert refusal.value.key == "storage.full"
     assert refusal.value.fields["needed"] == 2**50
     assert files_in(folder) == []
@@ -141,43 +143,43 @@ async def test_more_than_there_is_room_for_is_refused_before_a_byte_comes(reposi
 async def test_room_is_promised_to_one_upload_only(repository: Repository, folder: Path) -> None:
     about = os.statvfs(folder)
     most = about.f_bavail * about.f_frsize - RESERVE
-    first = await repository.begin("disk", int(most * 0.6))
+    first = await begin(repository, int(most * 0.6), "disk")
     with pytest.raises(BitDewError) as refusal:
-        await repository.begin("other", int(most * 0.6))
+        await begin(repository, int(most * 0.6), "other")
     assert refusal.value.key == "storage.full"
-    await repository.abandon(first.uid)
-    assert await repository.begin("other", int(most * 0.6))
+    await repository.uploads.abandon(first.uid)
+    assert await begin(repository, int(most * 0.6), "other")
 
 
 @pytest.mark.parametrize("uid", ["", "nothing", "../../etc/passwd", "0" * 32])
 async def test_an_unknown_upload_takes_no_bytes(repository: Repository, uid: str) -> None:
     with pytest.raises(BitDewError) as refusal:
-        await repository.receive(uid, chunks(SAMPLE))
+        await repository.uploads.receive_all(uid, chunks(SAMPLE))
     assert refusal.value.key == "upload.not-found"
-    await repository.abandon(uid)
+    await repository.uploads.abandon(uid)
 
 
 async def test_bytes_come_once(repository: Repository, folder: Path) -> None:
     begun = await upload(repository)
     with pytest.raises(BitDewError) as refusal:
-        await repository.receive(begun.uid, chunks(bytes(len(SAMPLE))))
+        await repository.uploads.receive_all(begun.uid, chunks(bytes(len(SAMPLE))))
     assert refusal.value.key == "input.invalid"
     assert (folder / "uploads" / begun.uid).read_bytes() == SAMPLE
 
 
 async def test_an_upload_without_its_bytes_is_not_adopted(repository: Repository, folder: Path) -> None:
-    begun = await repository.begin("disk", 10)
+    begun = await begin(repository, 10, "disk")
     with pytest.raises(BitDewError) as refusal:
         await repository.adopt(begun)
     assert refusal.value.key == "input.invalid"
-    assert files_in(folder) == []
+    assert files_in(folder) == [f"uploads/{begun.uid}"]
 
 
 async def test_abandoning_frees_the_bytes_and_may_be_repeated(repository: Repository, folder: Path) -> None:
     begun = await upload(repository)
     assert files_in(folder) == [f"uploads/{begun.uid}"]
-    await repository.abandon(begun.uid)
-    await repository.abandon(begun.uid)
+    await repository.uploads.abandon(begun.uid)
+    await repository.uploads.abandon(begun.uid)
     assert files_in(folder) == []
 
 
@@ -185,22 +187,22 @@ async def test_abandoning_frees_the_bytes_and_may_be_repeated(repository: Reposi
 async def test_a_stream_that_breaks_off_forgets_the_upload(
     repository: Repository, folder: Path, fault: Exception
 ) -> None:
-    begun = await repository.begin("disk", len(SAMPLE))
+    begun = await begin(repository, len(SAMPLE), "disk")
 
     async def broken() -> AsyncIterator[bytes]:
         yield SAMPLE[:MB]
         raise fault
 
     with pytest.raises((type(fault), BitDewError)) as raised:
-        await repository.receive(begun.uid, broken())
+        await repository.uploads.receive_all(begun.uid, broken())
     assert isinstance(fault, ConnectionError) == isinstance(raised.value, ConnectionError)
     assert files_in(folder) == []
     with pytest.raises(BitDewError):
-        repository.upload(begun.uid)
+        repository.uploads.upload(begun.uid)
 
 
 async def test_a_cancelled_stream_forgets_the_upload(repository: Repository, folder: Path) -> None:
-    begun = await repository.begin("disk", len(SAMPLE))
+    begun = await begin(repository, len(SAMPLE), "disk")
     under_way = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -208,12 +210,36 @@ async def test_a_cancelled_stream_forgets_the_upload(repository: Repository, fol
         under_way.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(repository.receive(begun.uid, slow()))
+    task = asyncio.create_task(repository.uploads.receive_all(begun.uid, slow()))
     await under_way.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert files_in(folder) == []
+
+
+async def test_all_bytes_sent_again_after_a_break_go_on_where_it_broke_off(repository: Repository) -> None:
+    begun = await repository.uploads.begin(About("ada", "disk", len(SAMPLE), "fingerprint"))
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield SAMPLE[: 2 * MB]
+        raise ConnectionResetError("gone")
+
+    with pytest.raises(ConnectionResetError):
+        await repository.uploads.receive_all(begun.uid, broken())
+    there = begun.tree.known
+    assert there > 20
+    written = []
+    put = begun.files.put
+
+    def note(descriptor: int, tree: ContentTree, number: int, raw: bytes) -> bytes:
+        written.append(number)
+        return put(descriptor, tree, number, raw)
+
+    begun.files.put = note  # type: ignore[method-assign]
+    content = await repository.uploads.receive_all(begun.uid, chunks(SAMPLE))
+    assert content == content_of(SAMPLE)
+    assert len(written) == content.pieces - there
 
 
 # A full disk ----------------------------------------------------------------------------------------------------------
@@ -236,36 +262,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", mounted], check=True)
 
 
-async def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(small_disk: Path, swarm: Swarm) -> None:
+async def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(small_disk: Path, swarm: Seeder) -> None:
     repository = Repository(small_disk / "repository", swarm)
     await repository.open({})
     kept = await keep(repository, SAMPLE[:100_000])
-    begun = await repository.begin("disk", 8 * MB)
+    begun = await begin(repository, 8 * MB, "disk")
     (small_disk / "ballast").write_bytes(bytes(RESERVE + 13 * MB))
     with pytest.raises(BitDewError) as refusal:
-        await repository.receive(begun.uid, chunks(bytes(8 * MB)))
+        await repository.uploads.receive_all(begun.uid, chunks(BALLAST))
     assert refusal.value.key == "storage.full"
     assert files_in(small_disk / "repository") == [f"files/{kept}", f"files/{kept}.torrent"]
     (small_disk / "ballast").unlink()
-    assert await keep(repository, bytes(8 * MB))
+    assert await keep(repository, BALLAST)
     await repository.withdraw(kept)
 
 
-async def test_the_reserve_is_never_given_away(small_disk: Path, swarm: Swarm) -> None:
+async def test_the_reserve_is_never_given_away(small_disk: Path, swarm: Seeder) -> None:
     repository = Repository(small_disk / "repository", swarm)
     await repository.open({})
     with pytest.raises(BitDewError) as refusal:
-        await repository.begin("disk", 17 * MB)
+        await begin(repository, 17 * MB, "disk")
     assert refusal.value.key == "storage.full"
     assert refusal.value.fields["free"] <= 16 * MB
-    assert await repository.begin("disk", 15 * MB)
+    assert await begin(repository, 15 * MB, "disk")
 
 
 # Keeping and seeding --------------------------------------------------------------------------------------------------
 
 
 async def test_an_adopted_file_is_seeded_whole(
-    repository: Repository, swarm: Swarm, authority: Authority, clock: SkippingClock, tmp_path: Path
+    repository: Repository, swarm: Seeder, authority: Authority, clock: SkippingClock, tmp_path: Path
 ) -> None:
     root = await keep(repository)
     key = new_key()
@@ -290,14 +316,14 @@ async def test_the_same_bytes_under_two_names_are_stored_once(repository: Reposi
 
 
 async def test_deleting_frees_the_bytes_and_ends_the_seeding(
-    repository: Repository, folder: Path, swarm: Swarm
+    repository: Repository, folder: Path, swarm: Seeder
 ) -> None:
     root = await keep(repository)
-    assert len(swarm.transfers) == 1
+    assert len(swarm.offers) == 1
     await repository.delete(root)
     await repository.delete(root)
     assert files_in(folder) == []
-    assert len(swarm.transfers) == 0
+    assert len(swarm.offers) == 0
     assert repository.egress(root) == 0
 
 
@@ -332,21 +358,41 @@ async def test_content_that_is_not_there_is_not_whole(repository: Repository) ->
     assert not await repository.is_whole(ContentRoot("0" * 64))
 
 
+async def test_the_content_of_no_bytes_is_held_like_others_without_a_swarm(
+    repository: Repository, folder: Path, swarm: Swarm
+) -> None:
+    assert not repository.holds(ROOT_OF_NOTHING, 0)
+    assert await keep(repository, b"") == ROOT_OF_NOTHING
+    assert (repository.holds(ROOT_OF_NOTHING, 0), repository.holds(ROOT_OF_NOTHING, 1)) == (True, False)
+    assert (repository.seeded(), len(swarm.offers)) == ({ROOT_OF_NOTHING}, 0)
+    assert (await repository.file_of(ROOT_OF_NOTHING)).read_bytes() == b""
+    assert read_metainfo(await repository.metainfo(ROOT_OF_NOTHING)).content.size == 0
+    assert await repository.is_whole(ROOT_OF_NOTHING)
+    restarted = Repository(folder, swarm)
+    assert await restarted.open({(ROOT_OF_NOTHING, 0): True}) == []
+    assert restarted.holds(ROOT_OF_NOTHING, 0)
+    await restarted.delete(ROOT_OF_NOTHING)
+    assert (restarted.holds(ROOT_OF_NOTHING, 0), restarted.seeded(), files_in(folder)) == (False, set(), [])
+    with pytest.raises(BitDewError) as refusal:
+        await restarted.file_of(ROOT_OF_NOTHING)
+    assert refusal.value.key == "data.not-found"
+
+
 # Opening --------------------------------------------------------------------------------------------------------------
 
 
 async def test_what_is_stored_is_seeded_again_after_a_restart(
-    repository: Repository, folder: Path, swarm: Swarm
+    repository: Repository, folder: Path, swarm: Seeder
 ) -> None:
     root = await keep(repository)
     await repository.withdraw(root)
     restarted = Repository(folder, swarm)
     assert await restarted.open({(root, len(SAMPLE)): True}) == []
-    assert list(swarm.transfers) == [build_metainfo(content_of(SAMPLE)).info_hash]
+    assert list(swarm.offers) == [build_metainfo(content_of(SAMPLE)).info_hash]
 
 
 async def test_a_missing_a_cut_and_an_untold_file_are_damaged_and_the_others_are_seeded(
-    repository: Repository, folder: Path, swarm: Swarm
+    repository: Repository, folder: Path, swarm: Seeder
 ) -> None:
     parts = [SAMPLE[:n] for n in (100_000, 200_000, 300_000, 400_000)]
     missing, cut, untold, good = [await keep(repository, part) for part in parts]
@@ -359,11 +405,11 @@ async def test_a_missing_a_cut_and_an_untold_file_are_damaged_and_the_others_are
     restarted = Repository(folder, swarm)
     damaged = await restarted.open(dict.fromkeys(zip((missing, cut, untold, good), sizes, strict=True), True))
     assert set(damaged) == {missing, cut, untold}
-    assert list(swarm.transfers) == [build_metainfo(content_of(parts[3])).info_hash]
+    assert list(swarm.offers) == [build_metainfo(content_of(parts[3])).info_hash]
 
 
 async def test_files_of_no_known_datum_are_reported_and_kept(
-    repository: Repository, folder: Path, swarm: Swarm
+    repository: Repository, folder: Path, swarm: Seeder
 ) -> None:
     root = await keep(repository)
     await repository.withdraw(root)
@@ -374,16 +420,16 @@ async def test_files_of_no_known_datum_are_reported_and_kept(
     assert files_in(folder) == before
 
 
-async def test_uploads_of_an_ended_process_are_cleared(repository: Repository, folder: Path, swarm: Swarm) -> None:
+async def test_uploads_of_an_ended_process_are_cleared(repository: Repository, folder: Path, swarm: Seeder) -> None:
     await upload(repository)
     await Repository(folder, swarm).open({})
     assert files_in(folder) == []
 
 
-async def test_a_damaged_file_is_mended_by_the_same_bytes(repository: Repository, folder: Path, swarm: Swarm) -> None:
+async def test_a_damaged_file_is_mended_by_the_same_bytes(repository: Repository, folder: Path, swarm: Seeder) -> None:
     root = await keep(repository)
     os.truncate(folder / "files" / root, 5)
     assert not await repository.is_whole(root)
     assert await keep(repository) == root
     assert await repository.is_whole(root)
-    assert len(swarm.transfers) == 1
+    assert len(swarm.offers) == 1
