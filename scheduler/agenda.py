@@ -41,6 +41,10 @@ class Standing:
     created: datetime
 
 
+def _place(standing: Standing) -> tuple[Uid, datetime]:
+    return standing.attribute, standing.created
+
+
 class Agenda:
     """The planner's list of what to look at."""
 
@@ -98,12 +102,14 @@ class Agenda:
         if held_back:
             self._turns[uid] = turn = (-standing.priority, standing.created, uid)
             self._held_back[turn] = uid
-        if is_open and standing == self._open.get(uid):
-            return
-        self._close(uid)
-        if is_open:
+        known = self._open.get(uid)
+        if is_open:  # enters its new place before it leaves the old one: a sweep of its attribute goes on meanwhile
             self._open[uid] = standing
             self._queues.setdefault(standing.attribute, SortedDict())[standing.created, uid] = uid
+        if known is not None and not (is_open and _place(known) == _place(standing)):
+            self._leave_queue(uid, known)
+            if not is_open:
+                del self._open[uid]
 
     def look_later(self, uid: Uid, at: datetime) -> None:
         """Look at a datum at this instant, whatever it waits for besides."""
@@ -120,7 +126,8 @@ class Agenda:
         self._priorities.pop(uid, None)
         self._leave_turn(uid)
         self._forget_wake(uid)
-        self._close(uid)
+        if (known := self._open.pop(uid, None)) is not None:
+            self._leave_queue(uid, known)
 
     def _forget_wake(self, uid: Uid) -> None:
         self._wakes.pop(uid, None)
@@ -128,10 +135,7 @@ class Agenda:
             self._instants = [(at, waiting) for waiting, at in self._wakes.items()]
             heapq.heapify(self._instants)
 
-    def _close(self, uid: Uid) -> None:
-        known = self._open.pop(uid, None)
-        if known is None:
-            return
+    def _leave_queue(self, uid: Uid, known: Standing) -> None:
         queue = self._queues[known.attribute]
         queue.pop((known.created, uid), None)
         if not queue:

@@ -17,7 +17,7 @@ from bitdew.core.states import INTENDED, MACHINE, PlacementState
 from .planner.census import Census
 from .planner.host_index import HostIndex
 from .planner.snapshot import HostRow
-from .records import HostRecord, MachineRecord, Totals
+from .records import DeploymentRecord, HostRecord, MachineRecord, Totals
 from .store import SchedulerStore
 
 TAKEN: Final = INTENDED | {PlacementState.HELD}
@@ -31,12 +31,13 @@ class _Sum:
     transfers: int = 0
     machines: int = 0
     memory: int = 0
+    cpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
     totals: Mapping[HostId, Totals]
-    running: Mapping[HostId, tuple[int, int]]
+    running: Mapping[HostId, tuple[int, int, int]]
     census: Sequence[tuple[Uid, HostId, int, int]]
 
 
@@ -64,16 +65,16 @@ class Books:
             self._put(record.host)
 
     async def _count(self, hosts: Collection[HostId] | None) -> _Counted:
-        totals, running = await self._store.host_totals(hosts), await self._store.memory_on(hosts)
+        totals, running = await self._store.host_totals(hosts), await self._store.machines_on(hosts)
         return _Counted(totals, running, await self._store.census(hosts=hosts))
 
     def _take_over(self, counted: _Counted) -> None:
         for host, totals in counted.totals.items():
             sums = self._sums.setdefault(host, _Sum())
             sums.committed, sums.transfers = totals.committed, totals.transfers
-        for host, (machines, memory) in counted.running.items():
+        for host, (machines, memory, cpus) in counted.running.items():
             sums = self._sums.setdefault(host, _Sum())
-            sums.machines, sums.memory = machines, memory
+            sums.machines, sums.memory, sums.cpus = machines, memory, cpus
         for attribute, host, taken, held in counted.census:
             self.census.add(attribute, host, taken=taken, held=held)
 
@@ -114,9 +115,9 @@ class Books:
             self._put(host)
         return {host for host in stale if any(map(operator.lt, self._room_taken(host), before[host]))}
 
-    def _room_taken(self, host: HostId) -> tuple[int, int, int]:
+    def _room_taken(self, host: HostId) -> tuple[int, ...]:
         sums = self._sums.get(host) or _Sum()
-        return sums.committed, sums.transfers, sums.memory
+        return sums.committed, sums.transfers, sums.memory, sums.machines, sums.cpus
 
     async def recount(self, attributes: Collection[Uid]) -> None:
         """Count the copies of these attributes anew: data were given others."""
@@ -146,14 +147,15 @@ class Books:
             self.census.add(attribute, host, taken=taken, held=held)
         self._put(host)
 
-    def machine_changed(self, old: MachineRecord, new: MachineRecord, *, memory: int) -> None:
-        """A machine that was given `memory` bytes went to a host, or ended."""
+    def machine_changed(self, old: MachineRecord, new: MachineRecord, given: DeploymentRecord) -> None:
+        """A machine, which was `given` memory and processors, went to a host, or ended."""
         for record, sign in ((old, -1), (new, 1)):
             if record.host is None or record.state in MACHINE.ends():
                 continue
             sums = self._sums.setdefault(record.host, _Sum())
             sums.machines += sign
-            sums.memory += sign * memory
+            sums.memory += sign * given.memory
+            sums.cpus += sign * given.cpus
         for host in {old.host, new.host} - {None}:
             self._put(host)
 
@@ -164,11 +166,19 @@ class Books:
         sums = self._sums.get(record.host) or _Sum()
         known = None if anew else self.index.get(record.host)
         row = known or HostRow(
-            record.report.to_facts(record.host), record.state, record.state_since, record.report.to_endpoint()
+            record.report.to_facts(record.host),
+            record.state,
+            record.state_since,
+            record.report.to_endpoint(),
+            drain=record.drain,
         )
-        figures = (sums.committed, sums.transfers, sums.machines, sums.memory)
-        if known is None or figures != (known.committed, known.transfers, known.machines, known.memory_taken):
-            committed, transfers, machines, memory = figures
-            self.index.put(
-                replace(row, committed=committed, transfers=transfers, machines=machines, memory_taken=memory)
-            )
+        fresh = replace(
+            row,
+            committed=sums.committed,
+            transfers=sums.transfers,
+            machines=sums.machines,
+            memory_taken=sums.memory,
+            cpus_taken=sums.cpus,
+        )
+        if fresh != known:
+            self.index.put(fresh)

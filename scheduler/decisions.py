@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from bitdew.core.errors import error
 from bitdew.core.ids import HostId, Uid, new_uid
 from bitdew.core.orders import OrderKind
-from bitdew.core.states import MachineState, PlacementState
+from bitdew.core.states import MACHINE, MachineState, PlacementState
+from bitdew.wire.models import ErrorView
 
+from ..catalog.events import told_of
 from ..catalog.feed import Told
-from .planner import Action, Drop, Expire, Halt, Launch, Place
+from .inner_hosts import ENDED
+from .planner import Action, Drop, Expire, Fate, Halt, Launch, Place, Renew
 from .records import MachineRecord, OrderRecord, PlacementRecord
 from .reports import HISTORY
 
@@ -22,6 +26,8 @@ class Decisions:
 
     placements: list[PlacementRecord] = field(default_factory=list)
     machines: list[MachineRecord] = field(default_factory=list)
+    requested: list[MachineRecord] = field(default_factory=list)
+    """New ones, in others' places."""
     orders: list[OrderRecord] = field(default_factory=list)
     ended: dict[Uid, str] = field(default_factory=dict)
     """The data whose life ends, and why."""
@@ -29,7 +35,9 @@ class Decisions:
     def told(self) -> Told:
         """What others hear of it."""
         topics: list[str] = [order.host for order in self.orders]
-        topics += [p.data for p in self.placements] + [machine.uid for machine in self.machines]
+        topics += [*told_of([p.data for p in self.placements]), *(machine.uid for machine in self.machines)]
+        if any(machine.state in MACHINE.ends() for machine in self.machines):
+            topics.append(ENDED)
         return Told(
             topics=tuple(dict.fromkeys(topics)),
             hosts=tuple(dict.fromkeys(order.host for order in self.orders)),
@@ -71,9 +79,34 @@ def decide(
                 generation = order(action.host_id, OrderKind.HALT, uid, action.cause)
                 stopping = replace(machines[uid], state=MachineState.STOPPING, since=now, cause=action.cause)
                 decided.machines.append(replace(stopping, generation=generation))
+            case Renew(machine_uid=uid):
+                decided.machines.append(_replaced(machines[uid], action, order, now))
+                decided.requested.append(_successor(machines[uid], action, now))
             case Expire(uid=uid):
                 decided.ended[uid] = action.cause
     return decided
+
+
+def _replaced(
+    known: MachineRecord, action: Renew, order: Callable[[HostId, OrderKind, Uid, str], int], now: datetime
+) -> MachineRecord:
+    """The machine whose place another takes. If its host comes back with it, it hears that it is not wanted there."""
+    fresh = replace(known, successor=action.successor)
+    if action.halt_on is not None:
+        generation = order(action.halt_on, OrderKind.HALT, known.uid, "another machine took its place")
+        fresh = replace(fresh, generation=generation)
+    if action.fate is Fate.STOPS:
+        return replace(fresh, state=MachineState.STOPPING, since=now, cause=action.cause)
+    if action.fate is Fate.OVER and known.state not in MACHINE.ends():
+        fault = error("machine.host-lost", f"Machine {known.uid[:8]} was given up", why=action.cause)
+        view = ErrorView.of(fault).model_dump(mode="json")
+        fresh = replace(fresh, state=MachineState.FAILED, since=now, reason=view)
+    return fresh
+
+
+def _successor(known: MachineRecord, action: Renew, now: datetime) -> MachineRecord:
+    cause = f"in place of another: {action.cause}"
+    return MachineRecord.requested(action.successor, known.deployment, known.data, now, cause, attempt=action.attempt)
 
 
 def _assigned(known: PlacementRecord | None, action: Place, generation: int, now: datetime) -> PlacementRecord:

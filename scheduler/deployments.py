@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from bitdew.core.errors import error
-from bitdew.core.ids import Uid, new_uid
-from bitdew.core.states import MACHINE
-from bitdew.trust.roles import Role, Subject
-from bitdew.wire.models import ConsoleReply, DeploymentView, DeployRequest, ErrorView, MachineList, MachineView
+from bitdew.core.ids import HostId, Uid, new_uid
+from bitdew.core.lifetime import For, With, parse_lifetime
+from bitdew.core.requirement import Requirement
+from bitdew.core.restarting import MOST_ATTEMPTS, Restart
+from bitdew.core.states import MACHINE, MachineState
+from bitdew.trust.roles import Subject
+from bitdew.wire.models import (
+    ConsoleReply,
+    DeploymentExplanation,
+    DeploymentList,
+    DeploymentView,
+    DeployRequest,
+    ErrorView,
+    MachineList,
+    MachineView,
+)
 
+from ..catalog.data_store import Datum, Disk
 from ..catalog.disks import Disks
 from .engine import Engine
+from .finding import find_deployment, find_machine, own_machine, require_owner, require_usable
+from .inner_hosts import InnerHosts
 from .known import Known
+from .planner import explain
 from .records import DeploymentRecord, MachineRecord
+from .written import Written
 
 DECIDING: Final = 2.0
 """Seconds that a reply waits for the decision that follows from it."""
-SHORTEST_PREFIX: Final = 4
-"""Digits of a machine's uid that name it, where they name only one."""
+FIRST_FREE_PORT: Final = 1024
+MOST_TOLD: Final = 100
+"""Machines of which an explanation tells."""
+_WELL: Final = frozenset({MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPED})
+_LEAVING: Final = {MachineState.STOPPED: 0, MachineState.FAILED: 0, MachineState.PAUSED: 2, MachineState.RUNNING: 2}
+"""Which machines go first when there are to be fewer: those that ended, then those that don't run yet."""
 
 
 class Deployments:
     """Starts, shows and stops machines."""
 
-    def __init__(self, known: Known, engine: Engine, disks: Disks) -> None:
+    def __init__(self, known: Known, engine: Engine, disks: Disks, inner: InnerHosts) -> None:
         self._known = known
+        self._inner = inner
         self._disks = disks
         self._engine = engine
 
@@ -33,27 +57,121 @@ class Deployments:
         """Ask for machines; they are launched as soon as holders of the disk can.
 
         Raises:
-            UserError: `data.not-found`.
+            UserError: `data.not-found`, `attribute.requires`, `attribute.invalid` for an impossible lifetime,
+                `input.invalid` for impossible ports.
         """
+        _check_ports(request)
         disk = await self._disks.find(request.disk)
+        require_usable(disk)
         now = self._known.clock.now()
-        deployment = DeploymentRecord(new_uid(), disk.data.uid, request.count, request.memory, request.cpus, now, owner)
-        await self._known.store.add_deployment(deployment, [new_uid() for _ in range(request.count)])
+        deployment = DeploymentRecord(
+            uid=new_uid(),
+            data=disk.data.uid,
+            count=request.count,
+            memory=request.memory,
+            cpus=request.cpus,
+            created=now,
+            owner=owner,
+            restart=request.restart,
+            network=request.network,
+            requires=Requirement(request.requires).text,
+            ports=tuple(request.ports),
+            ends=_end(request.lifetime, now),
+        )
+        machines = [new_uid() for _ in range(request.count)]
+        await self._known.store.add_deployment(deployment, machines, user_data=request.user_data)
         self._look_at(disk.data.uid)
-        machines = [m for m in await self._known.store.machines(data=[disk.data.uid]) if m.deployment == deployment.uid]
+        return await self._deployment_view(deployment)
+
+    async def deployments(self) -> DeploymentList:
+        """All deployments, oldest first."""
+        found = await self._known.store.all_deployments()
+        return DeploymentList(deployments=[await self._deployment_view(one) for one in found])
+
+    async def deployment(self, text: str) -> DeploymentView:
+        """The deployment whose uid begins with `text`.
+
+        Raises:
+            UserError: `deployment.not-found`; `input.invalid`, if several begin so.
+        """
+        return await self._deployment_view(await find_deployment(self._known.store, text))
+
+    async def scale(self, text: str, count: int, caller: Subject) -> DeploymentView:
+        """Have a deployment be of `count` machines: more are launched, or some are stopped, the youngest first.
+
+        Raises:
+            UserError: as `deployment`; `certificate.role` for whoever is neither its user nor an operator;
+                `data.not-found`, if more are asked for and its disk's life is over.
+        """
+        deployment = await find_deployment(self._known.store, text)
+        require_owner(deployment, caller)
+        await self.have(deployment.uid, count)
+        return await self.deployment(deployment.uid)
+
+    async def have(self, uid: Uid, count: int) -> None:
+        """As `scale`, whoever asks."""
+        deployment = await find_deployment(self._known.store, uid)
+        async with self._known.database.facts():  # so that none takes another's place meanwhile
+            filling = [m for m in await self._known.store.machines(deployment=deployment.uid) if _fills_a_place(m)]
+            disk = (await self._known.data.get([deployment.data]))[deployment.data]
+            alive = disk.alive
+            if count > len(filling) and deployment.ends is not None and deployment.ends <= self._known.clock.now():
+                raise error("input.invalid", "The deployment's life is over", do="Make another: bitdew vm deploy")
+            if count > len(filling) and not alive:
+                raise error("data.not-found", "The disk's life is over", why="no more machines can run from it")
+            if count > len(filling):
+                require_usable(disk)
+            filling.sort(key=lambda m: (_LEAVING.get(m.state, 1), -m.since.timestamp(), m.uid))
+            fewer = [m.uid for m in filling[: max(0, len(filling) - count)]]
+            more = [new_uid() for _ in range(count - len(filling))]
+            await self._known.store.scale(deployment, count, more=more, fewer=fewer, now=self._known.clock.now())
+        self._look_at(deployment.data)
+
+    async def explain(self, text: str) -> DeploymentExplanation:
+        """Why a deployment is as it is: where each of its machines stands, and what comes next.
+
+        Raises:
+            UserError: as `deployment`.
+        """
+        deployment = await find_deployment(self._known.store, text)
+        snapshot = await self._engine.snapshot([deployment.data])
+        found = explain(snapshot, deployment.data, self._known.clock.now())
+        filling = [m for m in await self._known.store.machines(deployment=deployment.uid) if _fills_a_place(m)]
+        standing = {judged.machine_uid: judged.reason for judged in found.machines}
+        told = [f"{self._called(m)}: {standing.get(m.uid) or _how_it_ended(m, deployment.restart)}" for m in filling]
+        well = sum(m.state in _WELL for m in filling)
+        return DeploymentExplanation(
+            deployment=await self._deployment_view(deployment),
+            running=sum(m.state is MachineState.RUNNING for m in filling),
+            missing=max(0, deployment.count - well),
+            machines=told[:MOST_TOLD],
+            next=[sentence for sentence in found.next if sentence],
+        )
+
+    def _called(self, machine: MachineRecord) -> str:
+        return f"{machine.uid[:8]}{f' on {self._known.hosts.name(machine.host)}' if machine.host else ''}"
+
+    async def _deployment_view(self, deployment: DeploymentRecord) -> DeploymentView:
+        name = (await self._known.data.get([deployment.data]))[deployment.data].data.name
+        machines = await self._known.store.machines(deployment=deployment.uid)
         return DeploymentView(
             uid=deployment.uid,
-            disk=disk.data.name,
-            count=request.count,
-            created=now,
-            machines=[self._view(machine, disk.data.name) for machine in machines],
+            disk=name,
+            count=deployment.count,
+            created=deployment.created,
+            machines=await self._machine_views(machines),
+            restart=deployment.restart,
+            network=deployment.network,
+            memory=deployment.memory,
+            cpus=deployment.cpus,
+            requires=deployment.requires,
+            ports=list(deployment.ports),
+            ends=deployment.ends,
         )
 
     async def machines(self) -> MachineList:
         """All machines, oldest first."""
-        machines = await self._known.store.machines()
-        names = await self._known.data.get({machine.data for machine in machines})
-        return MachineList(machines=[self._view(machine, names[machine.data].data.name) for machine in machines])
+        return MachineList(machines=await self._machine_views(await self._known.store.machines()))
 
     async def machine(self, text: str) -> MachineView:
         """The machine whose uid begins with `text`.
@@ -61,8 +179,8 @@ class Deployments:
         Raises:
             UserError: `machine.not-found`; `input.invalid`, if several begin so.
         """
-        machine = await self._find(text)
-        return self._view(machine, (await self._known.data.get([machine.data]))[machine.data].data.name)
+        machine = await find_machine(self._known.store, text)
+        return (await self._machine_views([machine]))[0]
 
     async def stop(self, text: str, caller: Subject) -> MachineView:
         """Ask a machine to end. One that has ended stays as it is.
@@ -70,15 +188,20 @@ class Deployments:
         Raises:
             UserError: as `machine`; `certificate.role` for whoever is neither its user nor an operator.
         """
-        machine = await self._find(text)
-        await self._check_owner(machine, caller)
+        machine = await own_machine(self._known.store, text, caller)
         if machine.state not in MACHINE.ends():
             seen = self._known.changes.version(machine.uid)
-            await self._known.store.want_stop(machine.uid)
+            await self._known.store.want_stop((await self._latest(machine)).uid)
             self._look_at(machine.data)
             # So that the reply shows that it is being stopped.
             await self._known.changes.wait(machine.uid, seen, DECIDING)
         return await self.machine(machine.uid)
+
+    async def _latest(self, machine: MachineRecord) -> MachineRecord:
+        """Who fills the machine's place now: it ends with the last of those that took it, one after the other."""
+        while machine.successor is not None:
+            machine = await find_machine(self._known.store, machine.successor)
+        return machine
 
     async def console(self, text: str, offset: int, seconds: float, caller: Subject) -> ConsoleReply:
         """What a machine wrote after `offset` characters, held open until there is something or the machine has ended.
@@ -86,41 +209,33 @@ class Deployments:
         Raises:
             UserError: as `stop`.
         """
-        machine = await self._find(text)
-        await self._check_owner(machine, caller)
+        machine = await own_machine(self._known.store, text, caller)
         uid = machine.uid
         deadline = self._known.clock.monotonic() + seconds
         while True:
             seen = self._known.changes.version(uid)
             kept, end = await self._known.store.console(uid)
-            state = (await self._find(uid)).state
+            state = (await find_machine(self._known.store, uid)).state
             left = deadline - self._known.clock.monotonic()
             if end > offset or state in MACHINE.ends() or not await self._known.changes.wait(uid, seen, left):
-                start = max(offset, end - len(kept))
-                return ConsoleReply(offset=start, text=kept[len(kept) - (end - start) :], end=end, state=state)
+                start, text = Written(kept, end).beyond(offset)
+                return ConsoleReply(offset=start, text=text, end=end, state=state)
 
     def _look_at(self, disk: Uid) -> None:
         self._engine.look_at(disk)  # the other processes were told along with what was stored
 
-    async def _check_owner(self, machine: MachineRecord, caller: Subject) -> None:
-        deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]
-        if caller.role is not Role.OPERATOR and deployment.owner != caller.subject_id:
-            why = "only whoever deployed it or an operator may"
-            raise error("certificate.role", f"Machine {machine.uid[:8]} is not yours", why=why)
+    async def _machine_views(self, machines: Sequence[MachineRecord]) -> list[MachineView]:
+        names = await self._known.data.get({machine.data for machine in machines})
+        inner = await self._inner.of([machine.uid for machine in machines])
+        return [self._view(one, names[one.data], inner.get(one.uid)) for one in machines]
 
-    async def _find(self, text: str) -> MachineRecord:
-        found = await self._known.store.machines(prefix=text) if len(text) >= SHORTEST_PREFIX else []
-        if len(found) > 1:
-            raise error("input.invalid", f"{text!r} is the beginning of {len(found)} machines", do="Give more digits.")
-        if not found:
-            raise error("machine.not-found", f"There is no machine {text[:40]!r}", uid=text[:40])
-        return found[0]
-
-    def _view(self, machine: MachineRecord, disk: str) -> MachineView:
+    def _view(self, machine: MachineRecord, disk: Datum, inner: HostId | None) -> MachineView:
+        inside = self._known.hosts.get(inner) if inner is not None else None
         return MachineView(
             uid=machine.uid,
             deployment=machine.deployment,
-            disk=disk,
+            disk=disk.data.name,
+            deprecated=disk.deprecated if isinstance(disk, Disk) else "",
             host=machine.host,
             host_name=self._known.hosts.name(machine.host),
             state=machine.state,
@@ -129,4 +244,56 @@ class Deployments:
             reason=ErrorView.model_validate(machine.reason) if machine.reason else None,
             cause=machine.cause,
             console=machine.console_end,
+            attempt=machine.attempt,
+            successor=machine.successor,
+            continues=machine.continues,
+            snapshots=list(machine.snapshots),
+            ports=list(machine.ports),
+            inner=inner,
+            inner_state=inside.state if inside is not None else None,
         )
+
+
+def _end(lifetime: str, now: datetime) -> datetime | None:
+    """When a deployment ends whose life is `lifetime`, in words."""
+    if not lifetime:
+        return None
+    found = parse_lifetime(lifetime)
+    if isinstance(found, With):
+        raise error("attribute.invalid", f"A deployment does not live as long as {found}", do="Give a span or a date.")
+    end = now + found.span if isinstance(found, For) else found.moment
+    if end <= now:
+        raise error("attribute.invalid", f"The deployment would be over already: {lifetime}", value=lifetime)
+    return end
+
+
+def _check_ports(request: DeployRequest) -> None:
+    """Refuse ports that no host could have.
+
+    Raises:
+        UserError: `input.invalid`.
+    """
+    outer = [port.host for port in request.ports if port.host]
+    why = ""
+    if request.ports and request.network == "none":
+        why = "they lead nowhere without the network 'user'"
+    elif any(port < FIRST_FREE_PORT for port in outer):
+        why = f"those below {FIRST_FREE_PORT} belong to the host's own services"
+    elif len(set(outer)) != len(outer):
+        why = "two of them are one port of the host"
+    if why:
+        raise error("input.invalid", "Machines can't have these ports", why=why)
+
+
+def _fills_a_place(machine: MachineRecord) -> bool:
+    """Whether it is one of the wanted number: no other took its place, and its user did not stop it."""
+    return machine.successor is None and not machine.stop_wanted
+
+
+def _how_it_ended(machine: MachineRecord, restart: Restart) -> str:
+    reason = f": {machine.reason['message']}" if machine.reason else ""
+    if not restart.replaces(machine.state):
+        return f"{machine.state}{reason}; with restart={restart} its place stays empty"
+    if machine.attempt >= MOST_ATTEMPTS:
+        return f"{machine.state}{reason}; {machine.attempt} in a row did not run for long, and no other is tried"
+    return f"{machine.state}{reason}; another takes its place soon"

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from bitdew.clock import wait_at_most
+from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.states import PlacementState
 from bitdew.tasks import first_of, to_the_end
@@ -110,6 +111,13 @@ class Engine:
         host = HostId(subject_id)
         async with self._known.database.facts():
             if (change := await self._known.hosts.ban(host)) is not None:
+                await self.host_changed(change)
+                self._known.tell(Told(topics=(host,), hosts=(host,)), stored=True)
+
+    async def drain(self, host: HostId, drain: Drain | None) -> None:
+        """A host is to be emptied, or no more: its data and machines are looked at."""
+        async with self._known.database.facts():
+            if (change := await self._known.hosts.drain(host, drain)) is not None:
                 await self.host_changed(change)
                 self._known.tell(Told(topics=(host,), hosts=(host,)), stored=True)
 
@@ -284,6 +292,7 @@ class Engine:
             now=now,
             placements=decided.placements,
             machines=decided.machines,
+            requested=decided.requested,
             orders=decided.orders,
             check=self._leadership.check,
             told=told,
@@ -296,6 +305,7 @@ class Engine:
             self._known.progress.forget(placement.data, placement.host)
         left = self._book(decided, gathered)
         self.books.mark_true(hosts, mark)
+        self.lookout.look_at([machine.data for machine in decided.requested])
         self._known.tell(told, stored=True)
         await self.lookout.copies_changed(left)
         return [(gathered.data[uid], why) for uid, why in decided.ended.items()]
@@ -313,8 +323,8 @@ class Engine:
             if old is PlacementState.HELD:
                 changed.append((placement.data, attribute, old, placement.state))
         for machine in decided.machines:
-            memory = gathered.memory[machine.uid]
-            self.books.machine_changed(gathered.machines[machine.uid], machine, memory=memory)
+            given = gathered.deployments[machine.deployment]
+            self.books.machine_changed(gathered.machines[machine.uid], machine, given)
         return changed
 
     # Watching -----------------------------------------------------------------------------------------------------

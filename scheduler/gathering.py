@@ -5,14 +5,16 @@ Owns the reading for the planner; its cost follows those data alone. It decides 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.requirement import Requirement
 from bitdew.core.states import INTENDED, HostState, PlacementState
 
-from ..catalog.data_store import Datum
+from ..catalog.data_store import Datum, Disk
 from .books import TAKEN, Books
 from .known import Known
 from .planner.snapshot import (
@@ -35,12 +37,19 @@ class Gathered:
     data: Mapping[Uid, Datum]
     placements: Mapping[tuple[Uid, HostId], PlacementRecord]
     machines: Mapping[Uid, MachineRecord]
-    memory: Mapping[Uid, int]
-    """For each machine, the bytes of memory that its deployment gives it."""
+    deployments: Mapping[Uid, DeploymentRecord]
+
+
+Reading = Callable[[Collection[Uid]], Awaitable[Mapping[Uid, Collection[HostId]]]]
 
 
 class Gathering:
-    """Reads what a plan needs."""
+    """Reads what a plan needs.
+
+    Attributes:
+        began: When this process began to hear of copies on their way.
+        reading: Says for some data where a job reads them: there they are wanted, whatever else is wished.
+    """
 
     def __init__(self, known: Known, books: Books, settings: PlannerSettings, began: datetime) -> None:
         """`began` is when this process began to hear of copies on their way: silence before that means nothing."""
@@ -48,6 +57,7 @@ class Gathering:
         self._books = books
         self._settings = settings
         self.began = began
+        self.reading: Reading = _nobody_reads
 
     async def gather(self, uids: Collection[Uid], repairs: int) -> Gathered:
         """The facts about the data `uids`; as many as `repairs` may be begun. To be called under the facts lock."""
@@ -56,17 +66,19 @@ class Gathering:
         known.wishes.learn(datum.attribute for datum in data.values())
         targets = _targets_of(data.values())
         placements = await known.store.placements_of({*data, *targets})
-        machines = await known.store.machines(data=list(data), unfinished=True)
+        machines = await known.store.machines(data=list(data), standing=True)
         deployments = await known.store.deployments({machine.deployment for machine in machines})
+        seeded = await known.store.seeded(list(deployments)) if deployments else set()
+        reading = await self.reading(list(data))
         snapshot = Snapshot(
             hosts=self._books.index,
-            data={uid: _datum_row(datum) for uid, datum in data.items()},
+            data={uid: _datum_row(datum, reading.get(uid, ())) for uid, datum in data.items()},
             placements={uid: tuple(map(self._placement_row, placements[uid])) for uid in data},
             targets=await self._target_rows(data, targets, placements),
             census=self._books.census,
             excess=await self._excess(data, placements),
             deployments=tuple(_deployment_row(d) for d in deployments.values()),
-            machines=tuple(_machine_row(m, deployments[m.deployment]) for m in machines),
+            machines=tuple(_machine_row(m, deployments[m.deployment], seeded) for m in machines),
             settings=replace(self._settings, repairs_per_round=repairs),
         )
         return Gathered(
@@ -74,7 +86,7 @@ class Gathering:
             data,
             {(p.data, p.host): p for uid in data for p in placements[uid]},
             {machine.uid: machine for machine in machines},
-            {machine.uid: deployments[machine.deployment].memory for machine in machines},
+            deployments,
         )
 
     async def _target_rows(
@@ -143,7 +155,12 @@ def _targets_of(data: Iterable[Datum]) -> set[Uid]:
     return {uid for pair in named for uid in pair if uid is not None}
 
 
-def _datum_row(datum: Datum) -> DatumRow:
+async def _nobody_reads(_data: Collection[Uid]) -> Mapping[Uid, Collection[HostId]]:
+    """Without jobs, nothing is read."""
+    return {}
+
+
+def _datum_row(datum: Datum, reading: Collection[HostId]) -> DatumRow:
     record = datum.attribute
     return DatumRow(
         datum.data,
@@ -151,11 +168,13 @@ def _datum_row(datum: Datum) -> DatumRow:
         record.uid,
         alive=datum.alive,
         damaged=datum.damaged,
-        awaited=datum.awaited,
+        awaited=datum.awaited and datum.origin is None,
+        seeded=datum.seeded,
         ends=datum.ends,
         affinity=record.affinity_data or record.affinity_attribute,
         lifetime_of=record.lifetime_data,
-        pins=frozenset(record.pins),
+        pins=frozenset(record.pins).union(reading),  # what a run reads stays there as long as it does
+        deprecated=datum.deprecated if isinstance(datum, Disk) else "",
     )
 
 
@@ -163,7 +182,13 @@ def _deployment_row(record: DeploymentRecord) -> DeploymentRow:
     return DeploymentRow(record.uid, record.data, record.count, record.memory, record.cpus, record.created)
 
 
-def _machine_row(record: MachineRecord, deployment: DeploymentRecord) -> MachineRow:
+@functools.lru_cache(maxsize=256)
+def _requirement(text: str) -> Requirement:
+    """The requirement of a deployment, read once for all of its machines."""
+    return Requirement(text)
+
+
+def _machine_row(record: MachineRecord, deployment: DeploymentRecord, seeded: Collection[Uid]) -> MachineRow:
     return MachineRow(
         record.uid,
         record.deployment,
@@ -173,4 +198,15 @@ def _machine_row(record: MachineRecord, deployment: DeploymentRecord) -> Machine
         record.stop_wanted,
         deployment.memory,
         deployment.cpus,
+        record.since,
+        deployment.restart,
+        record.attempt,
+        timedelta(seconds=record.ran),
+        bound=record.bound,
+        successor=record.successor,
+        requires=_requirement(deployment.requires),
+        network=deployment.network,
+        seeded=deployment.network != "none" or deployment.uid in seeded,
+        ports=tuple((port.host, port.guest) for port in deployment.ports),
+        ends=deployment.ends,
     )

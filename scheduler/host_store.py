@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Table, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId
 from bitdew.core.states import HostState
 from bitdew.wire.models import HostReport
@@ -59,6 +60,14 @@ class HostStore:
             await _update(session, rows)
             along(session, Told(hosts=tuple(states)))
 
+    async def save_drain(self, record: HostRecord) -> None:
+        """Store that a host is to be emptied, or no more, and what it is by that."""
+        change = update(_TABLE).where(_TABLE.c.uid == record.host, _TABLE.c.state != HostState.BANNED)
+        values = {"drain": record.drain, "state": record.state, "state_since": record.state_since}
+        async with self._database.write() as session:
+            await session.execute(change.values(values))
+            along(session, Told(topics=(record.host,), hosts=(record.host,)))
+
     async def save_heard(self, heard: Mapping[HostId, datetime]) -> None:
         """Store, in bulk, when hosts were last heard. What another process heard later stays."""
         async with self._database.write() as session:
@@ -101,7 +110,7 @@ async def put_hosts(session: AsyncSession, records: Collection[HostRecord]) -> N
         }
         for record in sorted(records, key=lambda record: record.host)
     ]
-    await upsert(session, _TABLE, rows, {"generation": _higher, "state": _banned_stays})
+    await upsert(session, _TABLE, rows, {"generation": _higher, "state": _as_the_operator_said})
 
 
 async def raise_generations(session: AsyncSession, generations: Mapping[HostId, int]) -> None:
@@ -122,13 +131,26 @@ def _higher(stored: ColumnElement[int], fresh: ColumnElement[int]) -> ColumnElem
     return case((fresh > stored, fresh), else_=stored)
 
 
-def _banned_stays(stored: ColumnElement[str], fresh: ColumnElement[str]) -> ColumnElement[str]:
-    """Whoever stores what a host says may not have heard yet that another process shut it out."""
-    return case((stored == HostState.BANNED, stored), else_=fresh)
+def _as_the_operator_said(stored: ColumnElement[str], fresh: ColumnElement[str]) -> ColumnElement[str]:
+    """Whoever stores what a host says may not have heard yet that another process shut it out, or drained it."""
+    drained = _TABLE.c.drain.is_not(None)
+    return case(
+        (stored == HostState.BANNED, stored),
+        (and_(drained, or_(fresh == HostState.ALIVE, fresh == HostState.SUSPECT)), HostState.DRAINED),
+        (and_(~drained, fresh == HostState.DRAINED), HostState.ALIVE),
+        else_=fresh,
+    )
 
 
 def _host(row: Row[Any]) -> HostRecord:
     report = HostReport.model_validate(row.report)
     return HostRecord(
-        HostId(row.uid), row.name, HostState(row.state), row.state_since, row.last_seen, report, row.generation
+        HostId(row.uid),
+        row.name,
+        HostState(row.state),
+        row.state_since,
+        row.last_seen,
+        report,
+        row.generation,
+        Drain(row.drain) if row.drain else None,
     )

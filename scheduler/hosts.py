@@ -12,14 +12,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bitdew.core.clock import Clock
+from bitdew.core.draining import Drain
 from bitdew.core.errors import error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import HostId
-from bitdew.core.states import HostState
+from bitdew.core.states import HOST, HostState
 from bitdew.wire.models import HostReport
 
 from .host_store import Check
 from .liveness import Liveness
+from .peers import Sites
 from .records import HostRecord
 from .store import SchedulerStore
 
@@ -29,6 +31,10 @@ FREE_STEP: Final = 64 * 2**20
 
 LEAST_STEP: Final = 2**20
 """The same for a host that has little: a sixteenth of that, but no less than this."""
+
+
+_AT_WORK: Final = frozenset({HostState.ALIVE, HostState.DRAINED})
+"""What a host is while its syncs come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Hosts:
         self._liveness = liveness
         self._clock = clock
         self._entries: dict[HostId, _Entry] = {}
+        self._sites = Sites()
         self._heard: dict[HostId, datetime] = {}
         self._unsaved: set[HostId] = set()
         self._learnt = clock.now()
@@ -67,17 +74,21 @@ class Hosts:
         for record in await self._store.hosts():
             self._enter(record, newest.get(record.host, 0))
         self._learnt = self._clock.now()
-        self._liveness.load({h: e.record.state for h, e in self._entries.items()}, self._clock.monotonic())
+        states = {host: entry.record.state for host, entry in self._entries.items()}
+        drained = [host for host, entry in self._entries.items() if entry.record.drain is not None]
+        self._liveness.load(states, self._clock.monotonic(), drained)
 
     def _enter(self, record: HostRecord, waiting: int = 0) -> HostChange | None:
         """Take in a stored record; the change, if it is worth another look."""
+        self._sites.put(record.host, record.report.labels)
         entry = self._entries.get(record.host)
         if entry is None:
             self._entries[record.host] = _Entry(record, record, waiting=waiting)
             return HostChange(None, record)
         old, entry.waiting = entry.record, max(entry.waiting, waiting)
         entry.record = replace(record, generation=max(old.generation, record.generation))
-        if old.state is record.state and not _matters(old.report, record.report):
+        said = (old.state, old.drain) == (record.state, record.drain)
+        if said and not _matters(old.report, record.report):
             return None
         entry.mattered = entry.record
         return HostChange(old, entry.record)
@@ -87,8 +98,12 @@ class Hosts:
         records = await self._store.hosts(hosts)
         changes = [change for record in records if (change := self._enter(record)) is not None]
         for change in changes:
-            self._liveness.learn(change.new.host, change.new.state, self._clock.monotonic())
+            new = change.new
+            self._liveness.learn(new.host, new.state, self._clock.monotonic(), drained=new.drain is not None)
         return changes
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def records(self) -> dict[HostId, HostRecord]:
         """All hosts as they are now."""
@@ -118,14 +133,18 @@ class Hosts:
             return None
         return entry.record.report.to_endpoint()
 
+    def near(self, host: HostId, most: int) -> list[HostId]:
+        """Others at its site, `most` of them at most."""
+        return self._sites.beside(host, most)
+
     # Being heard --------------------------------------------------------------------------------------------------
 
     def hear(self, host: HostId, generation: int) -> bool:
         """A host that says nothing new synced. Whether that is all there is to it: else `take_in` has to be asked."""
         entry = self._entries.get(host)
-        if entry is None or entry.record.state is not HostState.ALIVE or generation > entry.record.generation:
+        if entry is None or entry.record.state not in _AT_WORK or generation > entry.record.generation:
             return False
-        if host in self._unsaved or entry.mattered is None or entry.mattered.state is not HostState.ALIVE:
+        if host in self._unsaved or entry.mattered is None or entry.mattered.state not in _AT_WORK:
             return False  # what it said before could not be stored, and nobody knows of it yet
         self._heard[host] = self._clock.now()
         self._liveness.heard(host, self._clock.monotonic())
@@ -149,9 +168,10 @@ class Hosts:
         if self.is_banned(host):
             raise error("host.banned", f"The host {entry.record.name} was banned")
         old, report = entry.record, report or entry.record.report
+        self._sites.put(host, report.labels)
         self._liveness.heard(host, self._clock.monotonic())
         # Not what it became by that: it may have been judged, and heard again before the judgement was stored.
-        state = old.state if old.state is HostState.DRAINED else HostState.ALIVE
+        state = HostState.ALIVE if old.drain is None else HostState.DRAINED
         entry.record = replace(
             old,
             name=report.name,
@@ -203,6 +223,24 @@ class Hosts:
         self._liveness.ban(host)
         entry.record = entry.mattered = banned
         return HostChange(old, banned)
+
+    async def drain(self, host: HostId, drain: Drain | None) -> HostChange | None:
+        """Say that `host` is to be emptied, or no more; None if it is not known, is shut out, or was so already."""
+        entry = self._entries.get(host)
+        if entry is None or entry.record.state is HostState.BANNED or entry.record.drain is drain:
+            return None
+        old = entry.record
+        state = old.state
+        if drain is not None and state in {HostState.ALIVE, HostState.SUSPECT}:
+            state = HOST.check(state, HostState.DRAINED, of=host)
+        elif drain is None and state is HostState.DRAINED:
+            state = HOST.check(state, HostState.ALIVE, of=host)
+        since = old.state_since if state is old.state else self._clock.now()
+        fresh = replace(old, drain=drain, state=state, state_since=since)
+        await self._store.save_drain(fresh)
+        self._liveness.drain(host, state, drained=drain is not None)
+        entry.record = entry.mattered = fresh
+        return HostChange(old, fresh)
 
     def told_all(self, host: HostId, boot: str) -> None:
         """This start of the worker has told its whole inventory."""

@@ -9,17 +9,28 @@ from bitdew.wire.models import (
     ConsoleReply,
     DataList,
     DataView,
+    DeploymentExplanation,
+    DeploymentList,
     DeploymentView,
     DeployRequest,
+    DeprecationRequest,
     DiskList,
     DiskRequest,
     DiskView,
+    DrainRequest,
+    DrainView,
+    ErrandReport,
+    ErrandRequest,
+    ErrandView,
+    EventsReply,
     ExplainReply,
     HostList,
     HostView,
     MachineList,
+    MachineSeed,
     MachineView,
     Nothing,
+    ScaleRequest,
     SyncReply,
     SyncRequest,
     WhereReply,
@@ -28,8 +39,13 @@ from bitdew.wire.server import PEOPLE, Call, RepositoryAddress, Routes
 
 from ..catalog.disks import Disks
 from ..catalog.registry import PUBLISHERS
+from .clearing import Clearing
 from .deployments import Deployments
+from .draining import Draining
+from .errands import Errands
+from .seeds import Seeds
 from .sync import Sync
+from .telling import Telling
 from .views import Views
 
 
@@ -71,6 +87,22 @@ def shown_data_routes(disks: Disks, views: Views) -> Routes:
     return routes
 
 
+def deprecation_routes(disks: Disks, views: Views) -> Routes:
+    """What publishers say of disks that are not to be used any more."""
+    routes = Routes()
+
+    async def deprecate(call: Call[DeprecationRequest]) -> DiskView:
+        return views.disk_view(await disks.deprecate(call.path["name"], call.body.why, call.caller), [])
+
+    async def reinstate(call: Call[Nothing]) -> DiskView:
+        return views.disk_view(await disks.deprecate(call.path["name"], "", call.caller), [])
+
+    said = "/v1/disks/{name}/deprecation"
+    routes.add("POST", said, deprecate, body=DeprecationRequest, roles=PUBLISHERS)
+    routes.add("DELETE", said, reinstate, roles=PUBLISHERS)
+    return routes
+
+
 def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Routes:
     """Hosts, as they sync and as people see them."""
     routes = Routes()
@@ -93,12 +125,93 @@ def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Rout
     return routes
 
 
-def machine_routes(deployments: Deployments) -> Routes:
-    """Deployments and machines."""
+def draining_routes(draining: Draining) -> Routes:
+    """Hosts that are to be emptied: by an operator's word, or by their own."""
+    routes = Routes()
+
+    async def drain(call: Call[DrainRequest]) -> DrainView:
+        return await draining.drain(call.path["host"], call.body.machines)
+
+    async def undrain(call: Call[Nothing]) -> DrainView:
+        return await draining.drain(call.path["host"], None)
+
+    async def show(call: Call[Nothing]) -> DrainView:
+        return await draining.view(call.path["host"])
+
+    async def leave(call: Call[DrainRequest]) -> DrainView:
+        return await draining.leave(HostId(call.caller.subject_id), call.body.machines)
+
+    async def stay(call: Call[Nothing]) -> DrainView:
+        return await draining.leave(HostId(call.caller.subject_id), None)
+
+    async def show_own(call: Call[Nothing]) -> DrainView:
+        return await draining.view(call.caller.subject_id)
+
+    routes.add("POST", "/v1/hosts/{host}/drain", drain, body=DrainRequest, roles={Role.OPERATOR})
+    routes.add("DELETE", "/v1/hosts/{host}/drain", undrain, roles={Role.OPERATOR})
+    routes.add("GET", "/v1/hosts/{host}/drain", show, roles=PEOPLE)
+    routes.add("POST", "/v1/leave", leave, body=DrainRequest, roles={Role.WORKER})
+    routes.add("DELETE", "/v1/leave", stay, roles={Role.WORKER})
+    routes.add("GET", "/v1/leave", show_own, roles={Role.WORKER})
+    return routes
+
+
+def event_routes(telling: Telling) -> Routes:
+    """What happened to data and to their copies."""
+    routes = Routes()
+
+    async def events(call: Call[Nothing]) -> EventsReply:
+        return await telling.events(
+            call.query.get("after", ""),
+            data=call.query.get("data", ""),
+            attribute=call.query.get("attribute", ""),
+            kinds=call.query.get("kinds", ""),
+            limit=max(1, int(call.number("limit", 100, limits.PAGE))),
+            seconds=call.number("wait", 0, limits.LONGEST_POLL),
+        )
+
+    routes.add("GET", "/v1/events", events, roles=PEOPLE)
+    return routes
+
+
+def deployment_routes(deployments: Deployments, clearing: Clearing) -> Routes:
+    """Deployments."""
     routes = Routes()
 
     async def deploy(call: Call[DeployRequest]) -> DeploymentView:
         return await deployments.deploy(call.body, call.caller.subject_id)
+
+    async def show_all(_call: Call[Nothing]) -> DeploymentList:
+        return await deployments.deployments()
+
+    async def show(call: Call[Nothing]) -> DeploymentView:
+        return await deployments.deployment(call.path["uid"])
+
+    async def scale(call: Call[ScaleRequest]) -> DeploymentView:
+        return await deployments.scale(call.path["uid"], call.body.count, call.caller)
+
+    async def explain(call: Call[Nothing]) -> DeploymentExplanation:
+        return await deployments.explain(call.path["uid"])
+
+    async def remove(call: Call[Nothing]) -> Nothing:
+        await clearing.remove_deployment(call.path["uid"], call.caller)
+        return Nothing()
+
+    routes.add("DELETE", "/v1/deployments/{uid}", remove, roles=PEOPLE)
+    routes.add("POST", "/v1/deployments", deploy, body=DeployRequest, roles=PEOPLE)
+    routes.add("GET", "/v1/deployments", show_all, roles=PEOPLE)
+    routes.add("GET", "/v1/deployments/{uid}", show, roles=PEOPLE)
+    routes.add("POST", "/v1/deployments/{uid}/scale", scale, body=ScaleRequest, roles=PEOPLE)
+    routes.add("GET", "/v1/deployments/{uid}/explain", explain, roles=PEOPLE)
+    return routes
+
+
+def machine_routes(deployments: Deployments, seeds: Seeds, clearing: Clearing) -> Routes:
+    """Machines, and what they are told."""
+    routes = Routes()
+
+    async def seed(call: Call[Nothing]) -> MachineSeed:
+        return await seeds.seed(call.path["uid"], call.caller)
 
     async def show_all(_call: Call[Nothing]) -> MachineList:
         return await deployments.machines()
@@ -113,9 +226,34 @@ def machine_routes(deployments: Deployments) -> Routes:
         offset, seconds = int(call.number("offset", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
         return await deployments.console(call.path["uid"], offset, seconds, call.caller)
 
-    routes.add("POST", "/v1/deployments", deploy, body=DeployRequest, roles=PEOPLE)
+    async def remove(call: Call[Nothing]) -> Nothing:
+        await clearing.remove_machine(call.path["uid"], call.caller)
+        return Nothing()
+
+    routes.add("DELETE", "/v1/machines/{uid}", remove, roles=PEOPLE)
     routes.add("GET", "/v1/machines", show_all, roles=PEOPLE)
     routes.add("GET", "/v1/machines/{uid}", show, roles=PEOPLE)
+    routes.add("POST", "/v1/machines/{uid}/seed", seed, roles={Role.WORKER})
     routes.add("POST", "/v1/machines/{uid}/stop", stop, roles=PEOPLE)
     routes.add("GET", "/v1/machines/{uid}/console", console, roles=PEOPLE)
+    return routes
+
+
+def errand_routes(errands: Errands) -> Routes:
+    """What machines' hosts are asked to do once."""
+    routes = Routes()
+
+    async def ask(call: Call[ErrandRequest]) -> ErrandView:
+        return await errands.ask(call.path["uid"], call.body, call.caller)
+
+    async def show(call: Call[Nothing]) -> ErrandView:
+        return await errands.errand(call.path["uid"], call.number("wait", 0, limits.LONGEST_POLL), call.caller)
+
+    async def report(call: Call[ErrandReport]) -> Nothing:
+        await errands.report(call.path["uid"], call.body, call.caller)
+        return Nothing()
+
+    routes.add("POST", "/v1/machines/{uid}/errands", ask, body=ErrandRequest, roles=PEOPLE)
+    routes.add("GET", "/v1/errands/{uid}", show, roles=PEOPLE)
+    routes.add("POST", "/v1/errands/{uid}/result", report, body=ErrandReport, roles={Role.WORKER})
     return routes

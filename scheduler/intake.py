@@ -21,18 +21,21 @@ from bitdew.tasks import to_the_end
 from bitdew.wire.models import ConsoleChunk, PlacementReport, SyncRequest
 
 from ..catalog.data_store import Datum
+from ..catalog.events import told_of
 from ..catalog.feed import Told
 from .engine import Engine
 from .hosts import HostChange
+from .inner_hosts import ENDED
 from .known import Known
-from .records import HostRecord, MachineRecord, PlacementRecord
+from .records import DeploymentRecord, HostRecord, MachineRecord, PlacementRecord
 from .reports import judge_machine, judge_placement, vanished_machine, vanished_placement
 
 log = structlog.get_logger(__name__)
 TOGETHER: Final = 64
 """Reports that are taken in at once, at most."""
 _SETTLED: Final = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
-_LAUNCHED: Final = frozenset({MachineState.RUNNING}) | MACHINE.ends()
+_GOING_ON: Final = frozenset({MachineState.RUNNING, MachineState.PAUSED})
+_LAUNCHED: Final = _GOING_ON | MACHINE.ends()
 _FREED: Final = frozenset({PlacementState.GONE, PlacementState.FAILED, PlacementState.LOST})
 
 
@@ -52,7 +55,7 @@ class _Facts:
     placements: dict[tuple[Uid, HostId], PlacementRecord]
     data: dict[Uid, Datum]
     machines: dict[Uid, MachineRecord]
-    memory: dict[Uid, int]
+    deployments: dict[Uid, DeploymentRecord]
 
 
 @dataclass(slots=True)
@@ -175,8 +178,7 @@ class Intake:
                 records |= {machine.uid: machine for machine in running}
         told |= {uid for uid, _host in known}
         deployments = await store.deployments({m.deployment for m in records.values()}) if records else {}
-        memory = {m.uid: deployments[m.deployment].memory for m in records.values()}
-        return _Facts(known, await self._known.data.get(told) if told else {}, records, memory)
+        return _Facts(known, await self._known.data.get(told) if told else {}, records, deployments)
 
     # Judging ------------------------------------------------------------------------------------------------------
 
@@ -240,7 +242,7 @@ class Intake:
             if (fresh := judge_machine(record, report, host, now)) is not None:
                 self._machine(fresh, news)
             if report.generation >= record.generation and report.state in _LAUNCHED:
-                halting = record.state is MachineState.STOPPING and report.state is MachineState.RUNNING
+                halting = record.state is MachineState.STOPPING and report.state in _GOING_ON
                 news.done += [] if halting else [(host, uid)]
         if not said.request.full:
             return
@@ -255,6 +257,8 @@ class Intake:
         news.topics[fresh.uid] = None
         if fresh.state in MACHINE.ends() and fresh.host is not None:
             news.roomy.add(fresh.host)
+        if fresh.state in MACHINE.ends():
+            news.topics[ENDED] = None
 
     # Storing and telling ------------------------------------------------------------------------------------------
 
@@ -286,7 +290,7 @@ class Intake:
             if placement.state in _SETTLED:
                 self._known.progress.forget(uid, host)
         for uid, machine in news.machines.items():
-            books.machine_changed(facts.machines[uid], machine, memory=facts.memory[uid])
+            books.machine_changed(facts.machines[uid], machine, facts.deployments[machine.deployment])
 
     async def _engine_learns(self, news: _News, facts: _Facts) -> None:
         """What may be decided otherwise now that all is stored and counted."""
@@ -306,7 +310,8 @@ def _told(news: _News, unsaved: Sequence[HostRecord]) -> Told:
     hosts = {host for _uid, host in news.placements} | {record.host for record in unsaved}
     hosts |= {machine.host for machine in news.machines.values() if machine.host is not None}
     data = {uid for uid, _host in news.placements} | {machine.data for machine in news.machines.values()}
-    return Told(topics=tuple(news.topics), data=tuple(data), hosts=tuple(hosts))
+    topics = told_of(news.topics) if news.placements else tuple(news.topics)
+    return Told(topics=topics, data=tuple(data), hosts=tuple(hosts))
 
 
 def _refuse(said: _Said, fault: Exception) -> None:

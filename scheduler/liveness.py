@@ -1,5 +1,7 @@
 """Who is alive: hosts are heard by their syncs, suspect after one missed period, lost after three.
 
+A host that is drained is no suspect: it is given nothing anyway. It is lost like any other.
+
 Owns the moments of hearing, in memory; what changes is told to whoever listens. A scheduler that restarts gives every
 host a whole period to be heard, so that its own absence is never taken for theirs.
 
@@ -10,7 +12,7 @@ the alarm where it is: it is set anew when it goes off. So hosts that sync cost 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +23,7 @@ GRACE: Final = 0.5
 """Of a period: how late a sync may be before it counts as missed."""
 EARLY: Final = 0.001
 """Seconds by which a host is looked at too early rather than too late: a sum of such figures is not exact."""
-_JUDGED: Final = frozenset({HostState.ALIVE, HostState.SUSPECT, HostState.JOINING})
+_JUDGED: Final = frozenset({HostState.ALIVE, HostState.SUSPECT, HostState.JOINING, HostState.DRAINED})
 """What a host can be that may yet be lost."""
 
 
@@ -50,13 +52,15 @@ class Liveness:
         self.period = period
         self._heard: dict[HostId, float] = {}
         self._states: dict[HostId, HostState] = {}
+        self._drained: set[HostId] = set()
         self._alarms: dict[HostId, float] = {}
         self._queue: list[tuple[float, HostId]] = []
         """The alarms, the next one first; and some that were replaced by others."""
 
-    def load(self, states: Mapping[HostId, HostState], now: float) -> None:
-        """Begin with what was stored; everyone counts as heard now."""
+    def load(self, states: Mapping[HostId, HostState], now: float, drained: Collection[HostId] = ()) -> None:
+        """Begin with what was stored; everyone counts as heard now. Those of `drained` are so when they return."""
         self._states = dict(states)
+        self._drained = set(drained)
         self._heard = dict.fromkeys(states, now)
         self._alarms, self._queue = {}, []
         for host in self._states:
@@ -68,16 +72,19 @@ class Liveness:
         old = self._states.get(host, HostState.JOINING)
         if old in {HostState.DRAINED, HostState.BANNED, HostState.ALIVE}:
             return None
-        self._states[host] = HOST.check(old, HostState.ALIVE, of=host)
+        new = HostState.DRAINED if host in self._drained else HostState.ALIVE
+        self._states[host] = HOST.check(old, new, of=host)
         self._set_alarm(host)
-        return HostState.ALIVE
+        return new
 
     def heard_before(self, host: HostId, moment: float) -> None:
         """Another process heard `host` at `moment` of this clock. What its state is then, that process tells."""
         self._heard[host] = max(self._heard.get(host, moment), moment)
 
-    def learn(self, host: HostId, state: HostState, now: float) -> None:
-        """Another process says what `host` is."""
+    def learn(self, host: HostId, state: HostState, now: float, *, drained: bool | None = None) -> None:
+        """Another process says what `host` is, and whether it is drained when it returns; None if that is not said."""
+        if drained is not None:
+            self._note_drained(host, drained=drained)
         self._states[host] = state
         self._heard[host] = now
         self._set_alarm(host)
@@ -85,6 +92,19 @@ class Liveness:
     def ban(self, host: HostId) -> None:
         """Silence and syncs no longer change what `host` is."""
         self._states[host] = HOST.check(self._states.get(host, HostState.JOINING), HostState.BANNED, of=host)
+
+    def drain(self, host: HostId, state: HostState, *, drained: bool) -> None:
+        """The operator says that `host` is to be emptied, or no more: it is `state` now."""
+        self._note_drained(host, drained=drained)
+        self._states[host] = HOST.check(self._states.get(host, HostState.JOINING), state, of=host)
+        self._heard.setdefault(host, 0.0)
+        self._set_alarm(host)
+
+    def _note_drained(self, host: HostId, *, drained: bool) -> None:
+        if drained:
+            self._drained.add(host)
+        else:
+            self._drained.discard(host)
 
     def judge(self, now: float) -> list[Silence]:
         """The hosts whose silence changed their state since the last judgement."""

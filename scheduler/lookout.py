@@ -20,6 +20,8 @@ from .books import Books
 from .hosts import HostChange
 from .known import Known
 
+HOSTS: Final = "hosts"
+"""The topic of all hosts: whoever waits for any of them to change."""
 FEW: Final = 1000
 """Data that are looked up one by one rather than among all that a host has."""
 
@@ -135,9 +137,10 @@ class Lookout:
         """A host joined, fell silent, came back, or said something new."""
         old, new = change.old, change.new
         host, store, agenda = new.host, self._known.store, self.agenda
+        self._known.changes.bump(HOSTS)
         facts = new.report.to_facts(host)
         before = old.report.to_facts(host) if old is not None else None
-        if old is not None and old.state is not new.state:
+        if old is not None and (old.state, old.drain) != (new.state, new.drain):
             on_host = await store.data_on(host)
             blip = {old.state, new.state} == {HostState.ALIVE, HostState.SUSPECT}
             self.look_at([uid for uid in on_host if not blip or agenda.watches(uid)])
@@ -202,7 +205,8 @@ class Lookout:
 def _offers_more(old: HostFacts, new: HostFacts) -> bool:
     """Whether a host may take now what it could not take before."""
     lent, before = new.resources, old.resources
-    same = (old.labels, old.sharings, before.cpus, before.memory, before.quota, old.name) == (
+    caps = (lent.machines, lent.all_cpus, new.abilities) == (before.machines, before.all_cpus, old.abilities)
+    same = caps and (old.labels, old.sharings, before.cpus, before.memory, before.quota, old.name) == (
         new.labels,
         new.sharings,
         lent.cpus,

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, cast
 
-from sqlalchemy import Row, Table, bindparam, func, insert, select, update
+from sqlalchemy import Row, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.restarting import Restart
 from bitdew.core.states import MACHINE, MachineState
 from bitdew.wire import limits
-from bitdew.wire.models import ConsoleChunk
+from bitdew.wire.models import ConsoleChunk, Network, PortModel, SnapshotModel
 
 from ..catalog.among import among
 from ..catalog.database import Database
 from ..catalog.feed import Told, along
 from .records import DeploymentRecord, MachineRecord
 from .tables import DeploymentRow, MachineRow
+from .written import Written
 
 _TABLE: Final[Table] = MachineRow.metadata.tables[MachineRow.__tablename__]
-_MACHINES: Final = select(*(column for column in _TABLE.columns if column.name != "console"))
-_ENDS: Final = sorted(MACHINE.ends())
+MACHINES: Final = select(*(column for column in _TABLE.columns if column.name != "console"))
+ENDS: Final = sorted(MACHINE.ends())
+_REPLACED: Final = or_(
+    *(
+        and_(DeploymentRow.restart == restart, MachineRow.state.in_([e for e in ENDS if restart.replaces(e)]))
+        for restart in (Restart.ALWAYS, Restart.ON_FAILURE)
+    )
+)
+STANDING: Final = or_(
+    MachineRow.state.not_in(ENDS),
+    and_(MachineRow.successor.is_(None), MachineRow.stop_wanted.is_(False), _REPLACED),
+)
 
 
 class MachineStore:
@@ -31,8 +44,10 @@ class MachineStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_deployment(self, deployment: DeploymentRecord, machines: Iterable[Uid]) -> None:
-        """Store a deployment and its machines, all requested."""
+    async def add_deployment(
+        self, deployment: DeploymentRecord, machines: Iterable[Uid], *, user_data: str = ""
+    ) -> None:
+        """Store a deployment, what its machines are told, and the machines, all requested."""
         async with self._database.write() as session:
             session.add(
                 DeploymentRow(
@@ -43,14 +58,25 @@ class MachineStore:
                     cpus=deployment.cpus,
                     created=deployment.created,
                     owner=deployment.owner,
+                    restart=deployment.restart,
+                    network=deployment.network,
+                    requires=deployment.requires,
+                    ports=[port.model_dump() for port in deployment.ports],
+                    ends=deployment.ends,
+                    user_data=user_data or None,
                 )
             )
             await session.flush()
-            requested = {"deployment": deployment.uid, "data": deployment.data, "state": MACHINE.initial}
-            rows = [{"uid": uid, "since": deployment.created, **requested} for uid in machines]
-            if rows:
-                await session.execute(insert(MachineRow), rows)
-            along(session, Told(data=(deployment.data,)))
+            await _add(session, deployment, machines, deployment.created)
+
+    async def scale(
+        self, deployment: DeploymentRecord, count: int, *, more: Iterable[Uid], fewer: Collection[Uid], now: datetime
+    ) -> None:
+        """Store that a deployment is of `count` machines: request `more`, and remember that `fewer` should stop."""
+        async with self._database.write() as session:
+            await session.execute(update(DeploymentRow).where(DeploymentRow.uid == deployment.uid).values(count=count))
+            await session.execute(update(MachineRow).where(among(MachineRow.uid, fewer)).values(stop_wanted=True))
+            await _add(session, deployment, more, now)
 
     async def deployments(self, uids: Collection[Uid]) -> dict[Uid, DeploymentRecord]:
         """These deployments."""
@@ -60,6 +86,27 @@ class MachineStore:
             rows = await session.scalars(select(DeploymentRow).where(among(DeploymentRow.uid, uids)))
             return {Uid(row.uid): _deployment(row) for row in rows}
 
+    async def user_data(self, deployment: Uid) -> str:
+        """What the machines of a deployment are told by its user."""
+        async with self._database.read() as session:
+            query = select(DeploymentRow.user_data).where(DeploymentRow.uid == deployment)
+            return (await session.execute(query)).scalar_one() or ""
+
+    async def seeded(self, deployments: Collection[Uid]) -> set[Uid]:
+        """Those of these deployments whose machines are told something."""
+        query = select(DeploymentRow.uid).where(
+            among(DeploymentRow.uid, deployments), DeploymentRow.user_data.is_not(None)
+        )
+        async with self._database.read() as session:
+            return {Uid(uid) for uid in await session.scalars(query)}
+
+    async def all_deployments(self, *, prefix: str = "") -> list[DeploymentRecord]:
+        """Every deployment whose uid begins so, oldest first."""
+        query = select(DeploymentRow).where(DeploymentRow.uid.startswith(prefix, autoescape=True))
+        async with self._database.read() as session:
+            rows = await session.scalars(query.order_by(DeploymentRow.created, DeploymentRow.uid))
+            return [_deployment(row) for row in rows]
+
     async def machines(
         self,
         *,
@@ -68,9 +115,14 @@ class MachineStore:
         host: HostId | None = None,
         prefix: str | None = None,
         unfinished: bool = False,
+        deployment: Uid | None = None,
+        standing: bool = False,
     ) -> list[MachineRecord]:
-        """Machines, oldest first; every condition that is given must hold."""
-        query = _MACHINES.order_by(MachineRow.since, MachineRow.uid)
+        """Machines, oldest first; every condition that is given must hold.
+
+        `standing` are those that have not ended, and those whose place another may take still.
+        """
+        query = MACHINES.order_by(MachineRow.since, MachineRow.uid)
         if data is not None:
             query = query.where(among(MachineRow.data, data))
         if uids is not None:
@@ -80,30 +132,54 @@ class MachineStore:
         if prefix is not None:
             query = query.where(MachineRow.uid.startswith(prefix, autoescape=True))
         if unfinished:
-            query = query.where(MachineRow.state.not_in(_ENDS))
+            query = query.where(MachineRow.state.not_in(ENDS))
+        if deployment is not None:
+            query = query.where(MachineRow.deployment == deployment)
+        if standing:
+            query = query.join(DeploymentRow, DeploymentRow.uid == MachineRow.deployment).where(STANDING)
         async with self._database.read() as session:
-            return [_machine(row) for row in await session.execute(query)]
+            return [machine_from(row) for row in await session.execute(query)]
 
-    async def memory_on(self, hosts: Collection[HostId] | None = None) -> dict[HostId, tuple[int, int]]:
-        """For each host, or each of these: how many machines have not ended there, and the memory given to them."""
+    async def machines_on(self, hosts: Collection[HostId] | None = None) -> dict[HostId, tuple[int, int, int]]:
+        """For each host, or each of these: the machines that have not ended there, their memory and processors."""
         query = (
-            select(MachineRow.host, func.count(), func.sum(DeploymentRow.memory))
+            select(MachineRow.host, func.count(), func.sum(DeploymentRow.memory), func.sum(DeploymentRow.cpus))
             .join(DeploymentRow, DeploymentRow.uid == MachineRow.deployment)
-            .where(MachineRow.host.is_not(None), MachineRow.state.not_in(_ENDS))
+            .where(MachineRow.host.is_not(None), MachineRow.state.not_in(ENDS))
             .group_by(MachineRow.host)
         )
         if hosts is not None:
             query = query.where(among(MachineRow.host, hosts))
         async with self._database.read() as session:
             rows = await session.execute(query)
-            return {HostId(host): (count, int(memory)) for host, count, memory in rows if host is not None}
+            return {HostId(h): (count, int(memory), int(cpus)) for h, count, memory, cpus in rows if h is not None}
 
     async def want_stop(self, uid: Uid) -> None:
-        """Remember that a machine should stop."""
+        """Remember that a machine should stop: its deployment is of one less from then on."""
         async with self._database.write() as session:
-            stopping = update(MachineRow).where(MachineRow.uid == uid).values(stop_wanted=True)
-            for data in await session.scalars(stopping.returning(MachineRow.data)):
+            stopping = update(MachineRow).where(MachineRow.uid == uid, MachineRow.stop_wanted.is_(False))
+            returning = stopping.values(stop_wanted=True).returning(MachineRow.data, MachineRow.deployment)
+            for data, deployment in (await session.execute(returning)).all():
+                fewer = update(DeploymentRow).where(DeploymentRow.uid == deployment, DeploymentRow.count > 0)
+                await session.execute(fewer.values(count=DeploymentRow.count - 1))
                 along(session, Told(data=(Uid(data),)))
+
+    async def go_on(self, machine: MachineRecord, *, place_of: Uid | None) -> None:
+        """Request `machine`, which goes on from another's snapshot: in its place, or in one more of the deployment."""
+        async with self._database.write() as session:
+            if place_of is not None:
+                taken = update(MachineRow).where(MachineRow.uid == place_of).values(successor=machine.uid)
+                await session.execute(taken)
+            else:
+                more = update(DeploymentRow).where(DeploymentRow.uid == machine.deployment)
+                await session.execute(more.values(count=DeploymentRow.count + 1))
+            await add_machines(session, [machine])
+            along(session, Told(data=(machine.data,)))
+
+    async def continuing(self, uid: Uid) -> list[MachineRecord]:
+        """The machines that went on from snapshots of this one."""
+        async with self._database.read() as session:
+            return [machine_from(row) for row in await session.execute(MACHINES.where(MachineRow.continues == uid))]
 
     async def console(self, uid: Uid) -> tuple[str, int]:
         """The kept end of a machine's console, and how many characters it has written in all."""
@@ -127,6 +203,10 @@ async def put_machines(session: AsyncSession, records: Collection[MachineRecord]
             "hypervisor": record.hypervisor,
             "reason": record.reason,
             "cause": record.cause,
+            "ran": record.ran,
+            "successor": record.successor,
+            "snapshots": [snapshot.model_dump(mode="json") for snapshot in record.snapshots],
+            "ports": [port.model_dump() for port in record.ports],
         }
         for record in sorted(records, key=lambda record: record.uid)
     ]
@@ -135,30 +215,64 @@ async def put_machines(session: AsyncSession, records: Collection[MachineRecord]
     await (await session.connection()).execute(change, rows)
 
 
+async def add_machines(session: AsyncSession, records: Collection[MachineRecord]) -> None:
+    """Store machines that are requested in others' places, within a transaction."""
+    rows = [
+        {
+            "uid": record.uid,
+            "deployment": record.deployment,
+            "data": record.data,
+            "state": record.state,
+            "since": record.since,
+            "cause": record.cause,
+            "attempt": record.attempt,
+            "continues": record.continues,
+            "snapshot": record.snapshot,
+            "bound": record.bound,
+        }
+        for record in records
+    ]
+    if rows:
+        await session.execute(insert(MachineRow), rows)
+
+
+async def _add(session: AsyncSession, deployment: DeploymentRecord, machines: Iterable[Uid], now: datetime) -> None:
+    """Request machines of a deployment for the first time."""
+    requested = {"deployment": deployment.uid, "data": deployment.data, "state": MACHINE.initial}
+    rows = [{"uid": uid, "since": now, **requested} for uid in machines]
+    if rows:
+        await session.execute(insert(MachineRow), rows)
+    along(session, Told(data=(deployment.data,)))
+
+
 async def append_console(session: AsyncSession, uid: Uid, chunk: ConsoleChunk) -> None:
     """Add what a machine wrote, within a transaction."""
     row = await session.get(MachineRow, uid, options=[undefer(MachineRow.console)])
     if row is None:
         return
-    missing = chunk.offset - row.console_end
-    text = chunk.text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL keeps no NUL in a text
-    fresh = _gap(missing) + text if missing > 0 else text[-missing:]  # what was said before is not repeated
-    if fresh:
-        row.console = (row.console + fresh)[-limits.CONSOLE :]
-        row.console_end = chunk.offset + len(chunk.text)
-
-
-def _gap(missing: int) -> str:
-    """A note in place of what is missing, as long as that: offsets count characters of the console."""
-    note, width = f"\n[{missing} characters are missing]\n", min(missing, limits.CONSOLE)
-    return note.ljust(width) if len(note) <= width else "?" * width
+    written = Written(row.console, row.console_end).after(chunk, limits.CONSOLE)
+    row.console, row.console_end = written.kept, written.end
 
 
 def _deployment(row: DeploymentRow) -> DeploymentRecord:
-    return DeploymentRecord(Uid(row.uid), Uid(row.data), row.count, row.memory, row.cpus, row.created, row.owner)
+    return DeploymentRecord(
+        uid=Uid(row.uid),
+        data=Uid(row.data),
+        count=row.count,
+        memory=row.memory,
+        cpus=row.cpus,
+        created=row.created,
+        owner=row.owner,
+        restart=Restart(row.restart),
+        network=cast("Network", row.network),
+        requires=row.requires,
+        ports=tuple(PortModel.model_validate(port) for port in row.ports),
+        ends=row.ends,
+    )
 
 
-def _machine(row: Row[Any]) -> MachineRecord:
+def machine_from(row: Row[Any]) -> MachineRecord:
+    """The machine of a row of `MACHINES`."""
     return MachineRecord(
         uid=Uid(row.uid),
         deployment=Uid(row.deployment),
@@ -172,4 +286,12 @@ def _machine(row: Row[Any]) -> MachineRecord:
         reason=row.reason,
         cause=row.cause,
         console_end=row.console_end,
+        attempt=row.attempt,
+        ran=row.ran,
+        successor=Uid(row.successor) if row.successor else None,
+        continues=Uid(row.continues) if row.continues else None,
+        snapshot=row.snapshot,
+        bound=HostId(row.bound) if row.bound else None,
+        snapshots=tuple(SnapshotModel.model_validate(found) for found in row.snapshots),
+        ports=tuple(PortModel.model_validate(port) for port in row.ports),
     )

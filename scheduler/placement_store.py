@@ -29,7 +29,7 @@ from bitdew.core.states import INTENDED, MACHINE, PlacementState
 
 from ..catalog.among import among, among_pairs
 from ..catalog.database import Database
-from ..catalog.tables import DataRow
+from ..catalog.tables import DataRow, OriginRow
 from ..catalog.upsert import upsert
 from .progress import Step
 from .records import PlacementRecord, Totals
@@ -47,18 +47,21 @@ _NOTHING_THERE: Final = sorted({PlacementState.GONE, PlacementState.LOST})
 _COMING: Final = (PlacementState.HELD, PlacementState.VERIFYING, PlacementState.FETCHING, PlacementState.ASSIGNED)
 
 
-def _peers() -> CompoundSelect[str]:
-    """The hosts of a datum by state, each state on the circle from a host on. A part of an index answers each arm."""
-    host = _TABLE.c.host
+def _peers() -> CompoundSelect[str, str]:
+    """The hosts of a datum with their state, each state on the circle from a host on.
+
+    A part of an index answers each arm.
+    """
+    host, state_of = _TABLE.c.host, _TABLE.c.state
     of: BindParameter[str] = bindparam("of")
     asking: BindParameter[str] = bindparam("asking")
-    here = select(host).where(_TABLE.c.data == of).order_by(host).limit(bindparam("most"))
-    arms = [
-        select(here.where(_TABLE.c.state == state, beyond).subquery().c.host)
+    here = select(host, state_of).where(_TABLE.c.data == of).order_by(host).limit(bindparam("most"))
+    parts = [
+        here.where(state_of == state, beyond).subquery()
         for state in _COMING
         for beyond in (host > asking, host < asking)
     ]
-    return union_all(*arms)
+    return union_all(*(select(part.c.host, part.c.state) for part in parts))
 
 
 _PEERS: Final = _peers()
@@ -91,20 +94,27 @@ class PlacementStore:
         rows = await self._rows(_PLACEMENTS.where(among_pairs(PlacementRow.data, PlacementRow.host, pairs)))
         return {(Uid(row.data), HostId(row.host)): _placement(row) for row in rows}
 
-    async def peers_of(self, data: Collection[Uid], asking: HostId, most: int) -> dict[Uid, list[HostId]]:
-        """Hosts that hold these data, or are to, by datum: those who hold it first, then those who come next to it.
+    async def peers_of(
+        self, data: Collection[Uid], asking: HostId, most: int, near: Collection[HostId] = ()
+    ) -> dict[Uid, dict[HostId, bool]]:
+        """Hosts that hold these data, or are to, by datum: whether they hold it, those who do first.
 
         Args:
             data: The data.
             asking: Who is to be told of them; it is not among them.
             most: How many to name in each state, in each direction. The hosts stand on a circle and are named from
                 `asking` on, so that many who ask are not all told of the same few.
+            near: Hosts that are named beyond that number, if they hold it or are to.
         """
-        found: dict[Uid, list[HostId]] = {}
+        found: dict[Uid, dict[HostId, bool]] = {}
         async with self._database.read() as session:
             for uid in data:
-                told = {"of": uid, "asking": asking, "most": most}
-                found[uid] = [HostId(host) for host in (await session.execute(_PEERS, told)).scalars()]
+                rows = list(await session.execute(_PEERS, {"of": uid, "asking": asking, "most": most}))
+                if near:
+                    query = select(PlacementRow.host, PlacementRow.state)
+                    there = PlacementRow.data == uid, PlacementRow.state.in_(_COMING), among(PlacementRow.host, near)
+                    rows += await session.execute(query.where(*there))
+                found[uid] = {HostId(host): state == PlacementState.HELD for host, state in rows if host != asking}
         return found
 
     async def placed(self) -> set[Uid]:
@@ -205,14 +215,15 @@ class PlacementStore:
 
         Args:
             host: The host.
-            attributes: The attributes. Data whose bytes have not come are left out.
+            attributes: The attributes. Data whose bytes have not come, nor were ever offered, are left out.
             limit: The most to name.
             after: Only data after this one.
         """
         there = exists().where(
             PlacementRow.data == DataRow.uid, PlacementRow.host == host, PlacementRow.state.not_in(_NOTHING_THERE)
         )
-        here = and_(among(DataRow.attribute, attributes), DataRow.alive, DataRow.awaited.is_(False))
+        offered = exists().where(OriginRow.uid == DataRow.uid)
+        here = and_(among(DataRow.attribute, attributes), DataRow.alive, or_(DataRow.awaited.is_(False), offered))
         query = select(DataRow.uid).where(here, ~there).order_by(DataRow.uid).limit(limit)
         if after is not None:
             query = query.where(DataRow.uid > after)

@@ -1,6 +1,8 @@
 """How far copies on their way are: in memory, since it changes twice a second and a restart may forget it.
 
-Progress prolongs a lease, so that a slow copy is not planned again elsewhere while it moves. Where several processes
+Progress prolongs a lease, so that a slow copy is not planned again elsewhere while it moves. Bytes count as progress
+before they are a piece: over a slow link one piece takes longer than a lease. Not without bounds, since bytes that are
+thrown away for wrong ones in the end must not count for ever. Where several processes
 share a database, each hears of some copies only: what it heard is stored in bulk, for the one that plans, and for those
 that are asked.
 """
@@ -9,9 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
+from bitdew.core.content import USUAL_PIECE
 from bitdew.core.ids import HostId, Uid
 from bitdew.wire.models import PlacementReport
+
+UNFINISHED: Final = 16 * USUAL_PIECE
+"""Bytes that count as progress without a piece of them being done: so many pieces may be on their way at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +40,30 @@ class ProgressBook:
         self._lease = lease
         self._steps: dict[tuple[Uid, HostId], Step] = {}
         self._fresh: set[tuple[Uid, HostId]] = set()
+        self._bases: dict[tuple[Uid, HostId], tuple[int, int]] = {}
 
     def note(self, host: HostId, report: PlacementReport, now: datetime) -> bool:
         """Take in a report; whether something moved since the last one."""
         key = (Uid(report.uid), host)
         last = self._steps.get(key)
+        received = report.from_repository + report.from_peers
         moved = last is None or report.done != last.done
-        lease = now + self._lease if moved or last is None else last.lease_until
+        if moved or last is None:
+            self._bases[key] = received, report.corrupt
+        flows = last is not None and received > last.from_repository + last.from_peers and self._is_fair(key, report)
+        lease = now + self._lease if moved or flows or last is None else last.lease_until
         figures = (report.from_repository, report.from_peers, report.corrupt)
         self._steps[key] = Step(report.done, *figures, lease, report.generation)
         told = moved or (last is not None and (last.from_repository, last.from_peers, last.corrupt) != figures)
         if told:
             self._fresh.add(key)
         return told
+
+    def _is_fair(self, key: tuple[Uid, HostId], report: PlacementReport) -> bool:
+        """Whether what came since the last piece may be pieces in the making, none of which was wrong."""
+        base, corrupt = self._bases.get(key, (0, 0))
+        unfinished = report.from_repository + report.from_peers - base
+        return report.corrupt == corrupt and 0 <= unfinished <= UNFINISHED
 
     def of(self, data: Uid, host: HostId, generation: int = 0) -> Step | None:
         """The last step of one copy, if it is on its way by an order of this `generation` or a later one."""
@@ -55,6 +73,7 @@ class ProgressBook:
     def forget(self, data: Uid, host: HostId) -> None:
         """The copy is no longer on its way."""
         self._steps.pop((data, host), None)
+        self._bases.pop((data, host), None)
         self._fresh.discard((data, host))
 
     def take_fresh(self, now: datetime) -> dict[tuple[Uid, HostId], Step]:
@@ -62,4 +81,5 @@ class ProgressBook:
         fresh, self._fresh = self._fresh, set()
         for key in [key for key, step in self._steps.items() if step.lease_until + self._lease < now]:
             del self._steps[key]
+            self._bases.pop(key, None)
         return {key: self._steps[key] for key in fresh if key in self._steps}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
+from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.orders import OrderKind
-from bitdew.core.states import HostState, MachineState, PlacementState
-from bitdew.wire.models import HostReport
+from bitdew.core.orders import ErrandKind, ErrandState, OrderKind
+from bitdew.core.restarting import Restart
+from bitdew.core.states import MACHINE, HostState, MachineState, PlacementState
+from bitdew.wire.models import HostReport, Network, PortModel, SnapshotModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class HostRecord:
     last_seen: datetime
     report: HostReport
     generation: int
+    drain: Drain | None = None
+    """Whether it is to be emptied, and what is to become of its machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class OrderRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """A wish: run so many machines from this disk. Memory in bytes."""
+    """A wish: run so many machines from this disk. Memory in bytes. What its machines are told is read by itself."""
 
     uid: Uid
     data: Uid
@@ -84,11 +88,26 @@ class DeploymentRecord:
     cpus: int
     created: datetime
     owner: str
+    restart: Restart = Restart.NEVER
+    network: Network = "none"
+    requires: str = ""
+    ports: tuple[PortModel, ...] = field(default=(), hash=False)
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MachineRecord:
-    """One VM of a deployment."""
+    """One VM of a deployment.
+
+    Attributes:
+        attempt: Its number among those in a row of which none ran for long.
+        ran: Seconds that it ran, if it has ended.
+        successor: The machine that took its place.
+        continues: The machine that ended, and from whose `snapshot` it goes on.
+        bound: The only host that it may run on.
+        snapshots: What its host has kept of it.
+        ports: The ports of its host that lead to ports of its own.
+    """
 
     uid: Uid
     deployment: Uid
@@ -102,3 +121,33 @@ class MachineRecord:
     reason: dict[str, Any] | None
     cause: str
     console_end: int
+    attempt: int = 1
+    ran: float = 0.0
+    successor: Uid | None = None
+    continues: Uid | None = None
+    snapshot: str | None = None
+    bound: HostId | None = None
+    snapshots: tuple[SnapshotModel, ...] = field(default=(), hash=False)
+    ports: tuple[PortModel, ...] = field(default=(), hash=False)
+
+    @classmethod
+    def requested(cls, uid: Uid, deployment: Uid, data: Uid, now: datetime, cause: str, **more: Any) -> Self:
+        """A machine that is wanted, and of which nothing is known yet. `more` sets what is not as for any other."""
+        blank: dict[str, Any] = {"host": None, "generation": 0, "stop_wanted": False, "hypervisor": ""}
+        blank |= {"state": MACHINE.initial, "since": now, "reason": None, "console_end": 0, "cause": cause}
+        return cls(uid=uid, deployment=deployment, data=data, **blank, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrandRecord:
+    """What a machine's host was asked to do once. Its picture is read by itself."""
+
+    uid: Uid
+    machine: Uid
+    host: HostId
+    kind: ErrandKind
+    name: str | None
+    state: ErrandState
+    asked: datetime
+    sent: bool = False
+    reason: dict[str, Any] | None = None

@@ -100,19 +100,26 @@ def vanished_placement(known: PlacementRecord, now: datetime, *, ordered: bool) 
 
 def judge_machine(known: MachineRecord, report: MachineReport, host: HostId, now: datetime) -> MachineRecord | None:
     """The machine as it is after `report`, or None if nothing changed. What has ended stays ended."""
-    if known.host != host or report.generation < known.generation or known.state in MACHINE.ends():
+    if known.host != host or report.generation < known.generation:
         return None
+    snapshots, ports = tuple(report.snapshots), tuple(report.ports)
+    if known.state in MACHINE.ends():
+        return replace(known, snapshots=snapshots) if snapshots != known.snapshots else None
     reason = report.reason.model_dump(mode="json") if report.reason else None
-    same = (report.state, report.hypervisor or known.hypervisor, reason)
-    if same == (known.state, known.hypervisor, known.reason):
+    same = (report.state, report.hypervisor or known.hypervisor, reason, snapshots, ports)
+    if same == (known.state, known.hypervisor, known.reason, known.snapshots, known.ports):
         return None
+    ended = known.state is MachineState.RUNNING and report.state in MACHINE.ends()
     return replace(
         known,
         state=report.state,
         since=now if report.state is not known.state else known.since,
+        ran=(now - known.since).total_seconds() if ended else known.ran,
         generation=max(known.generation, report.generation),
         hypervisor=report.hypervisor or known.hypervisor,
         reason=reason,
+        snapshots=snapshots,
+        ports=ports,
     )
 
 

@@ -17,18 +17,21 @@ from bitdew.core.orders import OrderKind
 from bitdew.wire import limits
 from bitdew.wire.models import ConsoleChunk
 
+from ..catalog.events import Happened, add_events
 from ..catalog.feed import Told, along
+from .errand_store import ErrandStore, put_errands
 from .host_store import Check, HostStore, put_hosts, raise_generations
-from .machine_store import MachineStore, append_console, put_machines
+from .machine_store import MachineStore, add_machines, append_console, put_machines
 from .placement_store import PlacementStore, put_placements
-from .records import HostRecord, MachineRecord, OrderRecord, PlacementRecord
+from .records import ErrandRecord, HostRecord, MachineRecord, OrderRecord, PlacementRecord
+from .removal_store import RemovalStore
 from .tables import OrderRow
 
 _TABLE: Final[Table] = OrderRow.metadata.tables[OrderRow.__tablename__]
 
 
-class SchedulerStore(HostStore, PlacementStore, MachineStore):
-    """Hosts, placements, orders, deployments and machines."""
+class SchedulerStore(HostStore, PlacementStore, MachineStore, ErrandStore, RemovalStore):
+    """Hosts, placements, orders, deployments, machines and errands."""
 
     # Orders -------------------------------------------------------------------------------------------------------
 
@@ -73,22 +76,26 @@ class SchedulerStore(HostStore, PlacementStore, MachineStore):
         hosts: Collection[HostRecord] = (),
         placements: Collection[PlacementRecord] = (),
         machines: Collection[MachineRecord] = (),
+        requested: Collection[MachineRecord] = (),
         orders: Collection[OrderRecord] = (),
         done: Collection[tuple[HostId, Uid]] = (),
         consoles: Collection[tuple[Uid, ConsoleChunk]] = (),
+        errands: Collection[ErrandRecord] = (),
         check: Check | None = None,
         told: Told | None = None,
     ) -> None:
         """Store changes that belong together: all of them or none.
 
         Args:
-            now: The moment of change, UTC.
+            now: The moment of change, UTC. The log is told of placements whose state is `since` then.
             hosts: Hosts as they are now; their generations are never lowered.
             placements: Placements as they are now.
             machines: Machines as they are now.
+            requested: Machines that are new.
             orders: New orders; an older open order on the same subject at the same host is thereby closed.
             done: Hosts and subjects whose open orders were seen to be carried out.
             consoles: What machines wrote.
+            errands: Errands as they are now.
             check: Asked first, within the transaction: if it raises, nothing is stored.
             told: What other processes hear of it, if and when it is stored.
         """
@@ -96,21 +103,37 @@ class SchedulerStore(HostStore, PlacementStore, MachineStore):
             if check is not None:
                 await check(session)
             await put_hosts(session, hosts)
-            newest: dict[HostId, int] = {}
-            for order in orders:
-                newest[order.host] = max(order.generation, newest.get(order.host, 0))
-            await raise_generations(session, newest)
+            await raise_generations(session, newest(orders))
             await put_placements(session, placements)
+            await add_events(session, [_event(one) for one in placements if one.since == now])
             await put_machines(session, machines)
-            await _close_orders(session, {*done, *((order.host, order.subject) for order in orders)}, now)
-            await _add_orders(session, orders, now)
+            await add_machines(session, requested)
+            await put_errands(session, errands)
+            await close_orders(session, {*done, *((order.host, order.subject) for order in orders)}, now)
+            await add_orders(session, orders, now)
             for uid, chunk in consoles:
                 await append_console(session, uid, chunk)
             if told is not None:
                 along(session, told)
 
 
-async def _close_orders(session: AsyncSession, about: Collection[tuple[HostId, Uid]], now: datetime) -> None:
+def _event(placement: PlacementRecord) -> Happened:
+    """What the log is told of a placement whose state changed."""
+    reason = placement.reason or {}
+    told = ": ".join(str(part) for part in (reason.get("message"), reason.get("why")) if part)
+    return Happened(str(placement.state), placement.data, placement.since, placement.host, told or placement.cause)
+
+
+def newest(orders: Collection[OrderRecord]) -> dict[HostId, int]:
+    """The highest generation among `orders`, by host."""
+    found: dict[HostId, int] = {}
+    for order in orders:
+        found[order.host] = max(order.generation, found.get(order.host, 0))
+    return found
+
+
+async def close_orders(session: AsyncSession, about: Collection[tuple[HostId, Uid]], now: datetime) -> None:
+    """Within a transaction: these subjects' open orders at these hosts were carried out, or are none any more."""
     if not about:
         return
     to_close = (
@@ -122,7 +145,8 @@ async def _close_orders(session: AsyncSession, about: Collection[tuple[HostId, U
     await (await session.connection()).execute(to_close, rows)
 
 
-async def _add_orders(session: AsyncSession, orders: Collection[OrderRecord], now: datetime) -> None:
+async def add_orders(session: AsyncSession, orders: Collection[OrderRecord], now: datetime) -> None:
+    """Store new orders, within a transaction."""
     if not orders:
         return
     rows = [

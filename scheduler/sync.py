@@ -6,43 +6,82 @@ level-triggered: a reply that is lost is asked for again, and an order that is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import random
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from bitdew.core.attribute import EVERYWHERE, Protocol
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.orders import OrderKind
+from bitdew.core.states import INTENDED, PlacementState
 from bitdew.wire import limits
 from bitdew.wire.models import (
+    ErrandOrder,
     LaunchOrder,
     Order,
     PlaceOrder,
     RecordModel,
+    RunOrder,
     SyncReply,
     SyncRequest,
 )
 
 from ..catalog.data_store import Datum
+from .doubts import Doubts
 from .intake import Intake
 from .known import Known
-from .records import MachineRecord, OrderRecord
+from .peers import Candidate, near_first
+from .records import ErrandRecord, MachineRecord, OrderRecord
 
 log = structlog.get_logger(__name__)
 OTHERS: Final = limits.PEERS - 1
 """Hosts that one is told of for a datum, beside the repository."""
+NEAR: Final = 300
+"""Hosts of its site of which a host may be told, whatever place they have among all that hold a datum."""
+
+_ENTITLES: Final = INTENDED | {PlacementState.HELD, PlacementState.DROPPING}
+"""States in which a host has something of a datum, or is to. Where that failed, it waits to be told."""
+
+
+TellRuns = Callable[[Collection[Uid]], Awaitable[dict[Uid, RunOrder]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Company:
+    """Who else has a datum, or is to have it: where the first of them listen, and how many copies that makes."""
+
+    peers: list[Endpoint]
+    copies: int
 
 
 class Sync:
-    """Answers hosts. `suspect` is told of each content of which a host got a corrupt piece."""
+    """Answers hosts."""
 
-    def __init__(self, known: Known, intake: Intake, suspect: Callable[[ContentRoot], None], period: float) -> None:
+    def __init__(
+        self,
+        known: Known,
+        intake: Intake,
+        suspect: Callable[[ContentRoot], None],
+        period: float,
+        chance: random.Random | None = None,
+        runs: TellRuns | None = None,
+    ) -> None:
+        """`suspect` is told of each content of which a host got a corrupt piece; `chance` mixes peers.
+
+        `runs` says what runs are to do.
+        """
+        self._runs = runs or _no_runs
         self._known = known
         self._intake = intake
         self._suspect = suspect
         self._period = period
+        self.doubts = Doubts(known)
+        self._chance = chance or random.Random()  # noqa: S311 (nothing secret hangs on it)
 
     async def sync(self, host: HostId, request: SyncRequest, repository: Endpoint) -> SyncReply:
         """Take in what `host` says, and give it its orders.
@@ -57,33 +96,73 @@ class Sync:
         """
         ask_all = not request.full and not self._known.hosts.is_known_boot(host, request.boot)
         if _says_something(request) or not self._known.hosts.hear(host, request.generation):
-            for root in await self._intake.take_in(host, request):
+            corrupt = await self._intake.take_in(host, request)
+            for root in corrupt:
                 self._suspect(root)
+            await self.doubts.raise_from(host, [report for report in request.placements if report.root in corrupt])
         if self._known.hosts.waiting(host) <= request.generation and not request.full and not ask_all:
             seen = self._known.changes.version(host)
-            if self._known.hosts.waiting(host) <= request.generation:
+            if self._known.hosts.waiting(host) <= request.generation and not self.doubts.is_waiting(host):
                 await self._known.changes.wait(host, seen, min(request.wait, self._period))
         if self._known.hosts.is_banned(host):  # it was shut out meanwhile: its next sync is told so
             return SyncReply(generation=request.generation, orders=[], full=False, period=self._period)
         orders, generation = list[Order](), request.generation
         if self._known.hosts.waiting(host) > generation or request.full or ask_all:
             orders, generation = await self._orders(host, generation, repository)
-        return SyncReply(generation=generation, orders=orders, full=ask_all, period=self._period)
+        return SyncReply(
+            generation=generation,
+            orders=orders,
+            full=ask_all,
+            period=self._period,
+            doubted=self.doubts.of(host),
+        )
 
     async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:
-        """The swarm endpoints of hosts that hold or fetch some content, those who hold it first."""
-        disks = await self._known.data.of_root(root)
-        peers = await self._peers([disk.data.uid for disk in disks], asking)
-        return list(dict.fromkeys(endpoint for found in peers.values() for endpoint in found))[:OTHERS]
+        """The swarm endpoints of hosts that hold or fetch some content, near ones first.
 
-    async def _peers(self, data: Collection[Uid], asking: HostId) -> dict[Uid, list[Endpoint]]:
-        """The swarm endpoints of some hosts that hold or fetch these data, by datum, those who hold it first."""
-        found = await self._known.store.peers_of(data, asking, OTHERS) if data else {}
-        endpoint = self._known.hosts.endpoint
-        return {
-            uid: list(dict.fromkeys(where for host in hosts if (where := endpoint(host)) is not None))[:OTHERS]
-            for uid, hosts in found.items()
-        }
+        Raises:
+            UserError: `data.not-ordered`, where `asking` neither has it nor is to have it.
+        """
+        uids = await self._entitled(root, asking)
+        company = await self._company(uids, asking)
+        return list(dict.fromkeys(endpoint for uid in uids for endpoint in company[uid].peers))[:OTHERS]
+
+    async def holders(self, root: ContentRoot) -> list[Endpoint]:
+        """Where hosts listen that hold some content, for the repository itself."""
+        uids = [datum.data.uid for datum in await self._known.data.of_root(root)]
+        found = await self._known.store.peers_of(uids, HostId(""), OTHERS)
+        hosts = dict.fromkeys(host for others in found.values() for host, held in others.items() if held)
+        return [where for host in hosts if (where := self._known.hosts.endpoint(host)) is not None][:OTHERS]
+
+    async def require_entitled(self, root: ContentRoot, asking: HostId) -> None:
+        """Refuse a host that neither has some content nor is to have it.
+
+        Raises:
+            UserError: `data.not-ordered`.
+        """
+        await self._entitled(root, asking)
+
+    async def _entitled(self, root: ContentRoot, asking: HostId) -> list[Uid]:
+        """The data with this content, of which `asking` has one or is to have it."""
+        uids = [datum.data.uid for datum in await self._known.data.of_root(root)]
+        placed = await self._known.store.placements_at([(uid, asking) for uid in uids])
+        if not any(placement.state in _ENTITLES for placement in placed.values()):
+            why = "no order of this host asks for it, and it reported no copy"
+            raise error("data.not-ordered", f"The content {root[:16]}… is not for this host", why=why, root=root[:64])
+        return uids
+
+    async def _company(self, data: Collection[Uid], asking: HostId) -> dict[Uid, _Company]:
+        """Who else has these data, or is to have them, by datum: near hosts first, then those who hold it."""
+        near, hosts = self._known.hosts.near(asking, NEAR), self._known.hosts
+        found = await self._known.store.peers_of(data, asking, OTHERS, near) if data else {}
+        known, beside = dict[Uid, _Company](), frozenset(near)
+        offered = {uid: datum.origin for uid, datum in (await self._known.data.get(found)).items()}
+        for uid, others in found.items():
+            order = near_first((Candidate(host, held, host in beside) for host, held in others.items()), self._chance)
+            origin = [offered.get(uid), *map(hosts.endpoint, order)]  # whoever publishes it has all of it
+            reachable = dict.fromkeys(where for where in origin if where is not None)
+            known[uid] = _Company(list(reachable)[:OTHERS], 1 + len(others))
+        return known
 
     # What goes out ------------------------------------------------------------------------------------------------
 
@@ -92,14 +171,21 @@ class Sync:
         newest = self._known.hosts.waiting(host)
         open_orders = await self._known.store.open_orders(host, after)
         about = {o.subject for o in open_orders if o.kind in {OrderKind.PLACE, OrderKind.DROP}}
+        asked = [o.subject for o in open_orders if o.kind is OrderKind.ERRAND]
+        errands = {e.uid: e for e in await self._known.store.errands(asked)} if asked else {}
         launched = {o.subject for o in open_orders if o.kind is OrderKind.LAUNCH}
         machines = {m.uid: m for m in await self._known.store.machines(uids=launched)} if launched else {}
         disks = await self._known.data.get({*about, *(machine.data for machine in machines.values())})
-        peers = await self._peers({o.subject for o in open_orders if o.kind is OrderKind.PLACE}, host)
+        company = await self._company({o.subject for o in open_orders if o.kind is OrderKind.PLACE}, host)
+        run = {o.subject for o in open_orders if o.kind is OrderKind.RUN}
+        runs = await self._runs(run) if run else {}
         orders = []
         for order in open_orders:
             try:
-                orders.append(await self._wire(order, repository, disks, machines, peers))
+                if order.kind is OrderKind.ERRAND:
+                    orders.append(_errand(order, errands[order.subject]))
+                else:
+                    orders.append(await self._wire(order, repository, disks, machines, company, runs))
             except (KeyError, BitDewError):
                 log.exception("an order can't be sent", order=order.uid, kind=order.kind)
         all_told = len(open_orders) < limits.ORDERS or open_orders[-1].generation <= after
@@ -113,9 +199,10 @@ class Sync:
         repository: Endpoint,
         disks: dict[Uid, Datum],
         machines: dict[Uid, MachineRecord],
-        peers: dict[Uid, list[Endpoint]],
+        company: dict[Uid, _Company],
+        runs: dict[Uid, RunOrder],
     ) -> Order:
-        place = launch = None
+        place = launch = run = None
         if order.kind is OrderKind.PLACE:
             disk = disks[order.subject]
             place = PlaceOrder(
@@ -123,9 +210,12 @@ class Sync:
                 root=disk.data.root,
                 size=disk.data.size,
                 info_hash=disk.info_hash,
-                protocol=disk.attribute.attribute.protocol.value,
+                # What the repository does not have comes from the swarm or not at all.
+                protocol=(Protocol.BITTORRENT if disk.awaited else disk.attribute.attribute.protocol).value,
                 repository=str(repository),
-                peers=[str(peer) for peer in peers[order.subject]],
+                peers=[str(peer) for peer in company[order.subject].peers],
+                copies=max(company[order.subject].copies, self._wanted(disk)),
+                attribute=disk.attribute.name or "",
             )
         elif order.kind is OrderKind.LAUNCH:
             machine = machines[order.subject]
@@ -139,7 +229,15 @@ class Sync:
                 record=RecordModel.of(disk.signed),
                 memory=deployment.memory,
                 cpus=deployment.cpus,
+                network=deployment.network,
+                seeded=deployment.network != "none" or bool(await self._known.store.seeded([machine.deployment])),
+                continues=machine.continues,
+                snapshot=machine.snapshot,
+                ports=list(deployment.ports),
+                ends=deployment.ends,
             )
+        elif order.kind is OrderKind.RUN:
+            run = runs[order.subject]
         return Order(
             uid=order.uid,
             generation=order.generation,
@@ -148,7 +246,31 @@ class Sync:
             cause=order.cause[: limits.TEXT],
             place=place,
             launch=launch,
+            run=run,
         )
+
+    def _wanted(self, datum: Datum) -> int:
+        """Copies that its attribute asks for, as far as that is known: with an affinity they follow other copies."""
+        attribute = datum.attribute.attribute
+        if attribute.replicas == EVERYWHERE:
+            return len(self._known.hosts) if attribute.affinity is None else 0
+        return attribute.replicas
+
+
+def _errand(order: OrderRecord, errand: ErrandRecord) -> Order:
+    return Order(
+        uid=order.uid,
+        generation=order.generation,
+        kind=order.kind,
+        subject=order.subject,
+        cause=order.cause[: limits.TEXT],
+        errand=ErrandOrder(machine=errand.machine, kind=errand.kind, name=errand.name),
+    )
+
+
+async def _no_runs(_uids: Collection[Uid]) -> dict[Uid, RunOrder]:
+    """Without jobs, nothing runs."""
+    return {}
 
 
 def _says_something(request: SyncRequest) -> bool:

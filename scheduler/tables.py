@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..catalog.database import Base, UtcDateTime
+
+_KEPT: Final = JSON().with_variant(JSONB(), "postgresql")
+"""A JSON column with a default: PostgreSQL compares JSONB alone."""
 
 
 class HostRow(Base):
@@ -24,6 +28,8 @@ class HostRow(Base):
     report: Mapped[dict[str, Any]] = mapped_column(JSON)
     generation: Mapped[int] = mapped_column(BigInteger, default=0)
     """The highest generation of an order to this host."""
+    drain: Mapped[str | None] = mapped_column(String(8))
+    """What becomes of its machines, if it is to be emptied; whoever stores what a host says leaves it alone."""
 
 
 class PlacementRow(Base):
@@ -82,6 +88,12 @@ class DeploymentRow(Base):
     cpus: Mapped[int]
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     owner: Mapped[str] = mapped_column(String(128))
+    restart: Mapped[str] = mapped_column(String(16), default="never", server_default="never")
+    network: Mapped[str] = mapped_column(String(16), default="none", server_default="none")
+    requires: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
+    ports: Mapped[list[dict[str, int]]] = mapped_column(_KEPT, default=list, server_default="[]")
+    ends: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    user_data: Mapped[str | None] = mapped_column(Text, deferred=True)
 
 
 class MachineRow(Base):
@@ -100,7 +112,35 @@ class MachineRow(Base):
     hypervisor: Mapped[str] = mapped_column(String(32), default="")
     reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     cause: Mapped[str] = mapped_column(Text, default="")
+    attempt: Mapped[int] = mapped_column(default=1, server_default="1")
+    ran: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    successor: Mapped[str | None] = mapped_column(String(32))
+    continues: Mapped[str | None] = mapped_column(String(32))
+    """The machine that ended, and from whose snapshot it goes on; on that one's host alone."""
+    snapshot: Mapped[str | None] = mapped_column(String(128))
+    bound: Mapped[str | None] = mapped_column(String(32))
+    """The only host that it may run on."""
+    ports: Mapped[list[dict[str, int]]] = mapped_column(_KEPT, default=list, server_default="[]")
+    snapshots: Mapped[list[dict[str, Any]]] = mapped_column(_KEPT, default=list, server_default="[]")
     console: Mapped[str] = mapped_column(Text, default="", deferred=True)
     """The last characters of the serial console; read only where it is asked for."""
     console_end: Mapped[int] = mapped_column(BigInteger, default=0)
     """Characters that it has written in all."""
+
+
+class ErrandRow(Base):
+    """What a machine's host was asked to do once. Forgotten a while after."""
+
+    __tablename__ = "errands"
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    machine: Mapped[str] = mapped_column(ForeignKey("machines.uid"), index=True)
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"))
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str | None] = mapped_column(String(128))
+    state: Mapped[str] = mapped_column(String(16))
+    asked: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    sent: Mapped[bool] = mapped_column(default=False)
+    """Whether there is an order for it."""
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    picture: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)

@@ -26,6 +26,7 @@ from ..catalog.data import DataRoom
 from ..catalog.data_store import Datum, Disk
 from ..catalog.disks import Disks
 from .engine import Engine
+from .inner_hosts import InnerHosts
 from .known import Known
 from .planner import explain
 from .records import HostRecord, PlacementRecord
@@ -36,11 +37,12 @@ _SHOWN = frozenset(PlacementState) - {PlacementState.GONE}
 class Views:
     """Answers questions about data, disks among them, and hosts."""
 
-    def __init__(self, known: Known, engine: Engine, data: DataRoom, disks: Disks) -> None:
+    def __init__(self, known: Known, engine: Engine, data: DataRoom, disks: Disks, inner: InnerHosts) -> None:
         self._known = known
         self._data = data
         self._disks = disks
         self._engine = engine
+        self._inner = inner
 
     # Data ---------------------------------------------------------------------------------------------------------
 
@@ -135,6 +137,7 @@ class Views:
             version=record.version,
             publisher=record.publisher,
             expires=record.expires,
+            deprecated=disk.deprecated,
         )
 
     def _figures(self, datum: Datum, placements: Sequence[PlacementRecord]) -> dict[str, Any]:
@@ -147,12 +150,16 @@ class Views:
             "size": data.size,
             "created": data.created,
             "owner": data.owner,
+            "kind": data.kind,
             "alive": datum.alive,
             "died": datum.died,
             "died_because": datum.died_because,
             "ends": datum.ends,
             "awaited": datum.awaited,
             "damaged": datum.damaged,
+            "damage": ErrorView.of(fault) if datum.damaged and (fault := self._disks.damage_of(data.root)) else None,
+            "seeded": datum.seeded,
+            "origin": None if datum.origin is None else str(datum.origin),
             "attribute": datum.attribute.attribute.to_dict(),
             "attribute_name": datum.attribute.name,
             "wanted": datum.attribute.attribute.replicas,
@@ -184,12 +191,14 @@ class Views:
     # Hosts --------------------------------------------------------------------------------------------------------
 
     async def hosts(self) -> HostList:
-        """All hosts, by name."""
+        """All hosts, by name, but for machines that have ended."""
+        gone = await self._inner.gone()
         held = await self._known.store.held_counts()
-        machines = await self._known.store.memory_on()
-        records = sorted(self._known.hosts.records().values(), key=lambda record: (record.name, record.host))
+        machines = await self._known.store.machines_on()
+        there = [record for record in self._known.hosts.records().values() if record.host not in gone]
+        records = sorted(there, key=lambda record: (record.name, record.host))
         return HostList(
-            hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, (0, 0))[0]) for r in records]
+            hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, (0, 0, 0))[0]) for r in records]
         )
 
     async def host(self, text: str) -> HostView:
@@ -223,5 +232,6 @@ class Views:
             sharings=list(report.sharings),
             held=held,
             machines=machines,
+            drain=record.drain,
             unknown=sorted(self._known.hosts.unknown(record.host)),
         )

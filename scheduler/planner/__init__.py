@@ -4,7 +4,7 @@ Pure: it owns no clock, does no I/O and changes nothing that it is given. Polici
 and alone enforces the invariants, and `explain` tells by the same code why.
 """
 
-from .actions import Action, Drop, Expire, Halt, Launch, Outlook, Place, Plan, Refusal
+from .actions import Action, Drop, Expire, Fate, Halt, Launch, Outlook, Place, Plan, Refusal, Renew
 from .census import Census, Distrib
 from .eligibility import HYPERVISORS, HostJudgement
 from .explain import Explanation, MachineJudgement, explain
@@ -24,6 +24,7 @@ __all__ = [
     "Drop",
     "Expire",
     "Explanation",
+    "Fate",
     "Halt",
     "HostIndex",
     "HostJudgement",
@@ -37,6 +38,7 @@ __all__ = [
     "Plan",
     "PlannerSettings",
     "Refusal",
+    "Renew",
     "Snapshot",
     "TargetRow",
     "explain",

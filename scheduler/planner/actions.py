@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from bitdew.core.ids import HostId, Uid
 
@@ -58,6 +59,38 @@ class Halt:
     cause: str
 
 
+class Fate(StrEnum):
+    """What becomes of a machine whose place another takes."""
+
+    OVER = "over"
+    """It has ended; if nobody knows that, it counts as failed from then on."""
+    STOPS = "stops"
+    """It is told to stop."""
+    RUNS_ON = "runs on"
+    """It runs on until the other does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Have another machine take the place of one that ended, or whose host is lost or drained.
+
+    Attributes:
+        machine_uid: The machine.
+        successor: The uid of the other: it follows from this one's, so that none gets two.
+        attempt: The successor's number among those in a row of which none ran for long.
+        halt_on: The host that is told to end the machine, should it come back; None if it has ended or runs on.
+        cause: Why, as a sentence for people.
+        fate: What becomes of the machine.
+    """
+
+    machine_uid: Uid
+    successor: Uid
+    attempt: int
+    halt_on: HostId | None
+    cause: str
+    fate: Fate = Fate.OVER
+
+
 @dataclass(frozen=True, slots=True)
 class Expire:
     """End the life of the datum `uid`: its copies are dropped by the plans that follow. `cause` says why."""
@@ -66,7 +99,7 @@ class Expire:
     cause: str
 
 
-Action = Place | Drop | Launch | Halt | Expire
+Action = Place | Drop | Launch | Halt | Renew | Expire
 
 
 @dataclass(frozen=True, slots=True)

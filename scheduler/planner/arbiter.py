@@ -17,9 +17,10 @@ from datetime import datetime
 
 from bitdew.core.states import MACHINE, PLACEMENT, MachineState, PlacementState
 
-from .actions import Action, Drop, Expire, Halt, Launch, Place, Refusal
+from .actions import Action, Drop, Expire, Halt, Launch, Place, Refusal, Renew
 from .eligibility import judge, unfit_to_run
 from .ledger import Ledger
+from .machines import renewal
 from .snapshot import Snapshot
 
 REPAIRS_ARE_CAPPED = "as many repairs as one round may begin were begun"
@@ -51,6 +52,8 @@ class Arbiter:
                 return self._against_launch(action)
             case Halt():
                 return self._against_halt(action)
+            case Renew():
+                return self._against_renew(action)
             case Expire():
                 return self._against_expire(action)
 
@@ -98,7 +101,7 @@ class Arbiter:
             return "another action about this machine was committed"
         if machine.host_id is not None or not MACHINE.allows(machine.state, MachineState.PREPARING):
             return f"a machine that is {machine.state}{' on a host' if machine.host_id else ''} can't be launched"
-        if machine.stop_wanted or not ledger.thrives(machine.data_uid):
+        if machine.stop_wanted or machine.over(ledger.now) or not ledger.launches(machine.data_uid):
             return "nobody wants this machine any more"
         if not ledger.holds_verified(machine.data_uid, action.host_id):
             return "the host holds no verified copy of the disk"
@@ -114,6 +117,17 @@ class Arbiter:
             return "the machine is not on that host"
         if machine.state is MachineState.STOPPING or not MACHINE.allows(machine.state, MachineState.STOPPING):
             return f"a machine that is {machine.state} can't be halted"
+        return ""
+
+    def _against_renew(self, action: Renew) -> str:
+        machine = self.ledger.machines.get(action.machine_uid)
+        if machine is None:
+            return "the machine is unknown"
+        if self.ledger.ordered(machine.uid):
+            return "another action about this machine was committed"
+        found = renewal(self.ledger, machine)
+        if found is None or found.at > self.ledger.now or found.fate is not action.fate:
+            return f"a machine that is {machine.state} is not replaced{' yet' if found else ''}"
         return ""
 
     def _against_expire(self, action: Expire) -> str:

@@ -115,7 +115,8 @@ def _without_room(ledger: Ledger, uid: Uid, host: HostRow, row: PlacementRow | N
 
 def without_source(datum: DatumRow) -> str:
     """Why there is nothing to fetch of a datum that has no source."""
-    what = "its bytes have not come yet" if datum.awaited else "the repository's copy is damaged"
+    missing = "its publisher, who offers it, is away" if datum.seeded else "its bytes have not come yet"
+    what = missing if datum.awaited else "the repository's copy is damaged"
     return f"{what} and no host that answers holds one"
 
 
@@ -131,18 +132,49 @@ def fullness(ledger: Ledger, host: HostRow) -> int:
 
 def unfit_to_run(ledger: Ledger, machine: MachineRow, host: HostRow) -> str:
     """Why a holder may not run `machine` now, or ""."""
-    resources = host.facts.resources
     if host.state is not HostState.ALIVE:
         return f"it is {host.state} since {instant(host.state_since)}"
+    if machine.bound is not None and machine.bound != host.facts.host_id:
+        return "the snapshot that it goes on from is on another host"
     if why := ledger.misfit(machine.data_uid, host.facts.host_id):
         return f"its copy may not stay: {why}"
-    if not any(sharing.name in HYPERVISORS for sharing in host.facts.sharings):
-        return "it shares no hypervisor"
+    if not (match := ledger.matches(machine.requires, host)).matches:
+        return match.reason
+    if why := _unable(machine, host):
+        return why
+    if why := _without_room_to_run(ledger, machine, host):
+        return why
+    if taken := ledger.port_taken(machine, host.facts.host_id):
+        return f"its port {taken} leads to another machine"
+    return ""
+
+
+def _without_room_to_run(ledger: Ledger, machine: MachineRow, host: HostRow) -> str:
+    resources = host.facts.resources
+    if resources.machines and (there := ledger.machines_on(host)) >= resources.machines:
+        return f"it runs {there} machine(s), as many as it lends room for"
     if machine.cpus > resources.cpus:
         return f"it lends {resources.cpus} processors, {machine.cpus} needed"
+    if (spare := ledger.cpus_left(host)) is not None and spare < machine.cpus:
+        return f"{spare} of its {resources.all_cpus} processors for machines are left, {machine.cpus} needed"
     if (left := ledger.memory_left(host)) < machine.memory:
         return f"its memory has {format_size(left)} left, {format_size(machine.memory)} needed"
     return ""
+
+
+def _unable(machine: MachineRow, host: HostRow) -> str:
+    """Why no hypervisor of `host` gives `machine` what it needs, or ""."""
+    shared = sorted({sharing.name for sharing in host.facts.sharings if sharing.name in HYPERVISORS})
+    if not shared:
+        return "it shares no hypervisor"
+    needs = machine.needs
+    if any(needs <= host.facts.abilities.get(name, needs) for name in shared):
+        return ""
+    return f"{' and '.join(shared)} there can't give machines {_listed(needs)}"
+
+
+def _listed(needs: frozenset[str]) -> str:
+    return " and ".join({"network": "a network", "ports": "ports", "seed": "a seed"}[name] for name in sorted(needs))
 
 
 def instant(at: datetime) -> str:

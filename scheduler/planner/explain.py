@@ -12,9 +12,10 @@ from typing import Final
 from bitdew.core.errors import error
 from bitdew.core.ids import HostId, Uid
 
-from .actions import Action, Drop, Expire, Halt, Launch, Outlook, Place
+from .actions import Action, Drop, Expire, Halt, Launch, Outlook, Place, Renew
 from .effects import effects, lifetime
 from .eligibility import HostJudgement, instant, judge, unfit_to_run
+from .emptying import stays_for_now
 from .ledger import Ledger
 from .machines import waits_for_host
 from .round import plan
@@ -89,6 +90,7 @@ def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
     judgements |= {action.host_id: _ordered(judgements[action.host_id], action) for action in moves}
     machines = [row for row in before.machines.values() if row.data_uid == uid and not row.ended]
     concerned = {row.uid for row in machines}
+    renewed = [a for a in planned.actions if isinstance(a, Renew) and before.machines[a.machine_uid].data_uid == uid]
     orders = [a for a in planned.actions if isinstance(a, Launch | Halt) and a.machine_uid in concerned]
     return Explanation(
         uid=uid,
@@ -102,7 +104,7 @@ def explain(snapshot: Snapshot, uid: Uid, now: datetime) -> Explanation:
         lifetime=lifetime(before, uid),
         hosts=tuple(sorted(judgements.values(), key=lambda judgement: (judgement.name, judgement.host_id))),
         machines=tuple(_judge_machine(before, machine, orders) for machine in machines),
-        next=_next(before, uid, [*about, *orders], planned.outlooks[uid]),
+        next=_next(before, uid, [*about, *orders, *renewed], planned.outlooks[uid]),
         wake_at=planned.outlooks[uid].wake_at,
     )
 
@@ -123,8 +125,12 @@ def _judge_machine(ledger: Ledger, machine: MachineRow, orders: list[Launch | Ha
     order = next((order for order in orders if order.machine_uid == machine.uid), None)
     if order:
         return MachineJudgement(machine.uid, order.host_id, order.cause)
+    said = ledger.snapshot.data[machine.data_uid].deprecated
+    if said and machine.host_id is None:
+        return MachineJudgement(machine.uid, None, f"no machine is launched from a disk that is deprecated: {said}")
     if machine.host_id or not waits_for_host(ledger, machine):
-        return MachineJudgement(machine.uid, machine.host_id, str(machine.state))
+        stays = stays_for_now(ledger, machine)
+        return MachineJudgement(machine.uid, machine.host_id, f"{machine.state}{f'; {stays}' if stays else ''}")
     holders = [ledger.snapshot.hosts[host_id] for host_id in ledger.verified(machine.data_uid)]
     more = [f"and {len(holders) - MOST_HOLDERS_TOLD} more holders"] if len(holders) > MOST_HOLDERS_TOLD else []
     reasons = [
@@ -138,10 +144,12 @@ def _judge_machine(ledger: Ledger, machine: MachineRow, orders: list[Launch | Ha
 def _next(ledger: Ledger, uid: Uid, actions: list[Action], outlook: Outlook) -> tuple[str, ...]:
     told = [_tell(ledger, action) for action in actions]
     if ledger.thrives(uid) and not ledger.has_source(uid):
-        awaited = ledger.snapshot.data[uid].awaited
+        datum = ledger.snapshot.data[uid]
         told.append(
-            "it is placed as soon as its bytes have come"
-            if awaited
+            "it waits for its publisher: the same command with --seed, run again, goes on"
+            if datum.awaited and datum.seeded
+            else "it is placed as soon as its bytes have come"
+            if datum.awaited
             else "nothing can be fetched until the original is added again or a host that holds a copy returns"
         )
     elif outlook.reason:
@@ -154,6 +162,8 @@ def _next(ledger: Ledger, uid: Uid, actions: list[Action], outlook: Outlook) -> 
 def _tell(ledger: Ledger, action: Action) -> str:
     if isinstance(action, Expire):
         return f"end its life: {action.cause}"
+    if isinstance(action, Renew):
+        return f"have another machine take the place of {action.machine_uid}: {action.cause}"
     host = ledger.snapshot.hosts[action.host_id].facts.name if action.host_id else "no host"
     match action:
         case Place():

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bitdew.core.requirement import Requirement, Verdict
-from bitdew.core.states import HostState
 
 from .rows import DatumRow, HostRow, TargetRow
 from .snapshot import Snapshot
@@ -42,7 +41,7 @@ def without_target(snapshot: Snapshot, datum: DatumRow) -> str:
 def misfit(snapshot: Snapshot, datum: DatumRow, host: HostRow, stays: Stays) -> str:
     """Why a copy of `datum` may not stay on `host`, or ""."""
     host_id = host.facts.host_id
-    if host.state is HostState.DRAINED:
+    if host.drained:
         return "the host is drained"
     if host_id in datum.pins:
         return ""

@@ -16,7 +16,7 @@ from bitdew.core.ids import HostId, Uid
 from bitdew.core.requirement import Requirement, Verdict
 from bitdew.core.states import HostState, PlacementState
 
-from .actions import Action, Drop, Expire, Halt, Launch, Place
+from .actions import Action, Drop, Expire, Halt, Launch, Place, Renew
 from .census import Distrib
 from .counting import Tally, tally
 from .fitting import has_affinity, misfit, target_of, without_target
@@ -55,12 +55,18 @@ class Ledger:
         self.machines = {row.uid: row for row in sorted(snapshot.machines, key=lambda row: row.uid)}
         self._in_use: set[tuple[Uid, HostId]] = set()
         self._machines_on: Counter[HostId] = Counter()
+        self._machines_of: dict[Uid, list[MachineRow]] = {}
+        for row in self.machines.values():
+            self._machines_of.setdefault(row.data_uid, []).append(row)
         self._memory: Counter[HostId] = Counter()
+        self._cpus: Counter[HostId] = Counter()
+        self._ports: dict[HostId, set[int]] = {}
         for row in self.machines.values():
             host = snapshot.hosts.get(row.host_id) if row.host_id is not None else None
             shut_out = host is not None and host.state is HostState.BANNED  # nobody will ever hear how it ended
             if row.host_id is not None and not row.ended and not shut_out:
                 self._in_use.add((row.data_uid, row.host_id))
+                self._ports.setdefault(row.host_id, set()).update(outer for outer, _ in row.ports if outer)
         self._data_in_use = {uid for uid, _ in self._in_use}
 
     def _index(self, uid: Uid) -> dict[HostId, PlacementRow]:
@@ -85,6 +91,10 @@ class Ledger:
     def thrives(self, uid: Uid) -> bool:
         """Whether a datum lives and goes on living: only then is anything placed or launched for it."""
         return self.snapshot.data[uid].alive and not self.over(uid)
+
+    def launches(self, uid: Uid) -> bool:
+        """Whether machines may begin from a disk."""
+        return self.thrives(uid) and not self.snapshot.data[uid].deprecated
 
     def expired(self, uid: Uid) -> bool:
         """Whether the end of a datum's life was committed."""
@@ -185,6 +195,10 @@ class Ledger:
         """Whether a machine that has not ended runs from this copy, or was just told to."""
         return (uid, host_id) in self._in_use
 
+    def machines_of(self, uid: Uid) -> Sequence[MachineRow]:
+        """The machines of a disk."""
+        return self._machines_of.get(uid, ())
+
     def runs_machines(self, uid: Uid) -> bool:
         """Whether a machine that has not ended runs from any copy of a datum."""
         return uid in self._data_in_use
@@ -227,6 +241,16 @@ class Ledger:
         """Bytes of memory that no machine takes."""
         return max(0, host.facts.resources.memory - host.memory_taken - self._memory[host.facts.host_id])
 
+    def cpus_left(self, host: HostRow) -> int | None:
+        """Processors that no machine has, where all of them together may have only so many."""
+        most, taken = host.facts.resources.all_cpus, host.cpus_taken + self._cpus[host.facts.host_id]
+        return max(0, most - taken) if most else None
+
+    def port_taken(self, machine: MachineRow, host_id: HostId) -> int:
+        """A port of the host that the machine wants and another of these data's machines has; 0 if there is none."""
+        taken = self._ports.get(host_id, set())
+        return next((outer for outer, _ in machine.ports if outer in taken), 0)
+
     # Committing -------------------------------------------------------------------------------------------------------
 
     def commit(self, action: Action) -> None:
@@ -239,7 +263,7 @@ class Ledger:
                 self._touched.add((action.uid, action.host_id))
             case Launch():
                 self._launch(self.machines[action.machine_uid], action.host_id)
-            case Halt():
+            case Halt() | Renew():
                 self._ordered_machines.add(action.machine_uid)
             case Expire():
                 self._expired.add(action.uid)
@@ -259,6 +283,8 @@ class Ledger:
         self._data_in_use.add(machine.data_uid)
         self._machines_on[host_id] += 1
         self._memory[host_id] += machine.memory
+        self._cpus[host_id] += machine.cpus
+        self._ports.setdefault(host_id, set()).update(outer for outer, _ in machine.ports if outer)
 
     def ordered(self, machine_uid: Uid) -> bool:
         """Whether an action about this machine was committed."""

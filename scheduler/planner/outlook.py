@@ -5,6 +5,7 @@ Owns the outlooks. What it says of hosts it counts in the index, or asks of a fe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -14,6 +15,7 @@ from bitdew.core.states import HostState
 
 from .actions import Outlook
 from .eligibility import judge, without_source
+from .emptying import waits_to_move
 from .ledger import Ledger
 from .machines import waits_for_host
 from .rows import TargetRow
@@ -25,14 +27,16 @@ MOST_NAMED: Final = 3
 
 def outlooks(ledger: Ledger) -> dict[Uid, Outlook]:
     """The outlook for every datum of the snapshot. To be asked when the round is over."""
-    waiting: dict[Uid, int] = {}
+    waiting, staying = Counter[Uid](), Counter[Uid]()
     for machine in ledger.machines.values():
         if waits_for_host(ledger, machine) and not ledger.ordered(machine.uid):
-            waiting[machine.data_uid] = waiting.get(machine.data_uid, 0) + 1
-    return {uid: _outlook(ledger, uid, waiting.get(uid, 0)) for uid in sorted(ledger.snapshot.data)}
+            waiting[machine.data_uid] += 1
+        elif waits_to_move(ledger, machine):
+            staying[machine.data_uid] += 1
+    return {uid: _outlook(ledger, uid, waiting[uid], staying[uid]) for uid in sorted(ledger.snapshot.data)}
 
 
-def _outlook(ledger: Ledger, uid: Uid, machines: int) -> Outlook:
+def _outlook(ledger: Ledger, uid: Uid, machines: int, staying: int) -> Outlook:
     wake = first_wake(ledger, uid)
     missing, reasons, hopeful = 0, list(_deadlocks(ledger, uid)), False
     if ledger.thrives(uid):
@@ -41,7 +45,9 @@ def _outlook(ledger: Ledger, uid: Uid, machines: int) -> Outlook:
         if machines:
             reasons.append(f"{_count(machines, 'machine waits', 'machines wait')} for a host")
         needs_hosts = bool(missing or _unspread(ledger, uid) or _stuck(ledger, uid))
-        hopeful = bool(machines) or (needs_hosts and ledger.has_source(uid))
+        if staying:
+            reasons.append(f"{_count(staying, 'machine runs', 'machines run')} on on a drained host until another can")
+        hopeful = bool(machines or staying) or (needs_hosts and ledger.has_source(uid))
     blocked = _blocked_by_suspects(ledger, uid)
     if blocked and not reasons:
         reasons.append("a host with a copy is silent for a moment: which copies go is decided once it speaks")

@@ -12,9 +12,10 @@ from typing import Final
 
 from .actions import Action
 from .deficits import fill_deficits, improve_spread
+from .emptying import halt_on_drained
 from .ending import drop_dead_data, expire_ended
 from .ledger import Ledger
-from .machines import halt_unwanted_machines, launch_machines
+from .machines import halt_unwanted_machines, launch_machines, renew_machines
 from .trimming import drop_displaced, stop_strays, trim_surplus
 
 Policy = Callable[[Ledger], Iterator[Action]]
@@ -22,6 +23,8 @@ Policy = Callable[[Ledger], Iterator[Action]]
 POLICIES: Final[tuple[Policy, ...]] = (
     halt_unwanted_machines,
     expire_ended,
+    renew_machines,
+    halt_on_drained,
     launch_machines,  # before drops, so that a copy that was just chosen to boot from is not trimmed
     drop_dead_data,
     stop_strays,

@@ -6,14 +6,17 @@ facts come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
+from bitdew.core.draining import Drain
 from bitdew.core.host import Endpoint, HostFacts
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.requirement import Requirement
+from bitdew.core.restarting import Restart
 from bitdew.core.states import MACHINE, HostState, MachineState, PlacementState
 
 RESERVE: Final = 16 * 1024**2
@@ -33,6 +36,8 @@ class HostRow:
         transfers: Copies of whatever data on their way to it.
         machines: Machines of whatever disk that were launched there and have not ended.
         memory_taken: Bytes of memory that those machines take.
+        drain: Whether it is to be emptied, in whatever state it is, and what becomes of its machines.
+        cpus_taken: Processors that they have.
     """
 
     facts: HostFacts
@@ -43,6 +48,13 @@ class HostRow:
     transfers: int = 0
     machines: int = 0
     memory_taken: int = 0
+    cpus_taken: int = 0
+    drain: Drain | None = None
+
+    @property
+    def drained(self) -> bool:
+        """Whether no copy may stay there."""
+        return self.drain is not None or self.state is HostState.DRAINED
 
     @property
     def reachable(self) -> bool:
@@ -60,11 +72,13 @@ class DatumRow:
         attribute_uid: The stored attribute, which other data may share: the key of the census and of `excess`.
         alive: False once its life ended: every copy is to be dropped.
         damaged: Whether the repository's own copy is unusable, so that only holders can seed.
-        awaited: Whether its bytes have not come yet: there is nothing to place.
+        awaited: Whether its bytes have not come yet, nor are offered by its publisher: there is nothing to place.
         ends: When its life ends, for a lifetime that is a date or a duration.
         affinity: Where to find the target of its affinity in the snapshot's targets.
         lifetime_of: Where to find there the datum that it dies with.
         pins: The hosts where a copy is to stay.
+        seeded: Whether its publisher offers its bytes itself, or did, so that it waits for nobody else.
+        deprecated: Why no more machines are to run from it; "" if they may.
     """
 
     data: Data
@@ -77,6 +91,8 @@ class DatumRow:
     affinity: Uid | None = None
     lifetime_of: Uid | None = None
     pins: frozenset[HostId] = frozenset()
+    seeded: bool = False
+    deprecated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,17 @@ class MachineRow:
         stop_wanted: Whether its user asked it to end.
         memory: Bytes.
         cpus: Processors.
+        since: When it entered that state, if that is known.
+        restart: When another takes its place.
+        attempt: Its number among those in a row of which none ran for long.
+        ran: How long it ran, if it has ended.
+        bound: The only host that it may run on: what it goes on from is there.
+        successor: The machine that took its place, or is to take it once it runs.
+        requires: What its host has to be.
+        network: What it reaches: "none" is nothing.
+        seeded: Whether it is told something.
+        ports: The ports of its host that lead to ports of its own; 0 for any that is free.
+        ends: When its deployment's life ends.
     """
 
     uid: Uid
@@ -161,6 +188,27 @@ class MachineRow:
     stop_wanted: bool = False
     memory: int = 0
     cpus: int = 1
+    since: datetime | None = None
+    restart: Restart = Restart.NEVER
+    attempt: int = 1
+    ran: timedelta = timedelta(0)
+    bound: HostId | None = None
+    successor: Uid | None = None
+    requires: Requirement = field(default_factory=Requirement, hash=False)
+    network: str = "none"
+    seeded: bool = False
+    ports: tuple[tuple[int, int], ...] = ()
+    ends: datetime | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its hypervisor has to be able to give it, of `ABILITIES`."""
+        wanted = {"network": self.network != "none", "ports": bool(self.ports), "seed": self.seeded}
+        return frozenset(name for name, asked in wanted.items() if asked)
+
+    def over(self, now: datetime) -> bool:
+        """Whether the life of its deployment has ended."""
+        return self.ends is not None and self.ends <= now
 
     @property
     def ended(self) -> bool:

@@ -14,6 +14,7 @@ from bitdew.core.states import PlacementState
 
 from .counting import grace_end, lease_end, retry_time, settles_at
 from .ledger import Ledger
+from .machines import renewal
 from .spreading import redundant, to_be_moved
 
 
@@ -32,6 +33,9 @@ def first_wake(ledger: Ledger, uid: Uid) -> Wake | None:
 
 
 def _instants_of_dead(ledger: Ledger, uid: Uid) -> Iterator[Wake]:
+    for machine in ledger.machines_of(uid):
+        if machine.ends is not None and not machine.ended:
+            yield Wake(machine.ends, "the life of a deployment ends, and its machines are halted")
     for row in ledger.copies(uid).values():
         if row.state is PlacementState.FAILED:
             at = retry_time(row, ledger.settings)
@@ -54,6 +58,12 @@ def _instants(ledger: Ledger, uid: Uid) -> Iterator[Wake]:
             yield Wake(end, f"the copy on {_name(ledger, row.host_id)}, which is lost, stops counting")
     yield from _settling(ledger, uid)
     yield from _retries(ledger, uid)
+    for machine in ledger.machines_of(uid):
+        if machine.ends is not None and not machine.ended:
+            yield Wake(machine.ends, "the life of a deployment ends, and its machines are halted")
+        found = renewal(ledger, machine)
+        if found is not None and not ledger.ordered(machine.uid):
+            yield Wake(found.at, f"another machine takes the place of {machine.uid[:8]}")
 
 
 def _pauses(ledger: Ledger, uid: Uid) -> Iterator[Wake]:

@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from bitdew.core.attribute import EVERYWHERE, Attribute
+from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.orders import OrderKind
-from bitdew.core.states import INTENDED, MACHINE, HostState, PlacementState
+from bitdew.core.states import INTENDED, MACHINE, HostState, MachineState, PlacementState
 
 from ...catalog.data_store import Datum
 from ...catalog.database import Database
@@ -76,6 +77,7 @@ class Audit:
         self._generations: dict[HostId, int] = {}
         self._data: dict[Uid, Datum] = {}
         self._attribute_of: dict[Uid, Uid] = {}
+        self._heirs: dict[Uid, MachineRecord] = {}
 
     @property
     def now(self) -> datetime:
@@ -102,6 +104,7 @@ class Audit:
             self._sizes[uid], self._attribute_of[uid] = datum.data.size, datum.attribute.uid
         about = {(p.data, p.host): p for p in placements}
         launched = {machine.uid: machine for machine in machines}
+        await self._look_up_heirs(orders)
         for order in sorted(orders, key=lambda order: (order.host, order.generation)):
             self._judge_order(order, launched.get(order.subject))
             if order.kind in {OrderKind.PLACE, OrderKind.DROP}:
@@ -116,6 +119,16 @@ class Audit:
         records = [datum.attribute for datum in self._data.values()]
         targets = {uid for r in records for uid in (r.affinity_data, r.lifetime_data) if uid is not None}
         self._data |= await self.service.known.data.get(targets - self._data.keys())
+
+    async def _look_up_heirs(self, orders: Collection[OrderRecord]) -> None:
+        """For each machine that is to end and whose place another takes, the last of those that took it."""
+        self._heirs = {}
+        for order in orders:
+            machine = heir = self.machines.get(order.subject) if order.kind is OrderKind.HALT else None
+            while heir is not None and heir.successor is not None:
+                heir = (await self.service.known.store.machines(uids=[heir.successor]))[0]
+            if machine is not None and heir is not None and heir is not machine:
+                self._heirs[order.subject] = heir
 
     def _book(self, placement: PlacementRecord) -> None:
         known = self.placements[placement.data].get(placement.host)
@@ -146,7 +159,7 @@ class Audit:
             case OrderKind.LAUNCH:
                 self._judge_launch(order, machine)
             case OrderKind.HALT:
-                pass
+                self._judge_halt(order)
 
     def _told(self, order: OrderRecord) -> str:
         datum = self._data.get(order.subject)
@@ -263,6 +276,16 @@ class Audit:
         if machine is None or order.host not in self._verified(machine.data):
             self.blame("launched on a host without a verified copy", self._told(order))
 
+    def _judge_halt(self, order: OrderRecord) -> None:
+        """A machine that is moved off a drained host goes on until the other runs, or nobody wants that any more."""
+        machine, heir = self.machines.get(order.subject), self._heirs.get(order.subject)
+        record = self.service.hosts.get(order.host)
+        moved = machine is not None and machine.state not in MACHINE.ends() and heir is not None
+        if not moved or heir is None or record is None or record.drain is Drain.STOP:
+            return
+        if heir.state not in {MachineState.RUNNING, *MACHINE.ends()} and not heir.stop_wanted:
+            self.blame("ended a machine before another ran in its place", self._told(order))
+
     async def judge_end(self, uid: Uid, because: str) -> None:
         """Judge the end of a life that the engine decided."""
         datum = (await self.service.known.data.get([uid]))[uid]
@@ -299,7 +322,7 @@ class Audit:
 
     def fits(self, datum: Datum, record: HostRecord) -> bool:
         """Whether a copy may be where it is, apart from `distrib`'s choice among several, which is always granted."""
-        if record.state is HostState.DRAINED:
+        if record.drain is not None:
             return False
         if record.host in datum.attribute.pins:
             return True

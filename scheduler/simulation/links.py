@@ -1,12 +1,14 @@
 """The links: how fast copies arrive.
 
-Owns the bytes on their way. The model is coarse, for it only has to give transfers a length: a host's downlink is
-shared evenly by what it fetches, and the fetchers of a datum share the uplinks of those who hold it, and of the
-repository.
+Owns the bytes on their way. The model is coarse, for it only has to give transfers a length. Links are shared evenly:
+a host's by what it fetches, the repository's by the data that are fetched. In a swarm each of n fetchers then gets at
+most what all sources send, and at most the n-th part of what sources and fetchers send together: the fluid bounds of
+R. Kumar, K. W. Ross, "Peer-Assisted File Distribution: The Minimum Distribution Time", HotWeb 2006.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -26,7 +28,7 @@ class Links:
 
     Attributes:
         moved: Bytes that arrived, in all.
-        arrived: Bytes of whole copies that arrived, by datum.
+        fetched: The same by datum.
     """
 
     def __init__(self, hosts: Mapping[HostId, SimulatedHost], repository: SimulatedRepository) -> None:
@@ -57,21 +59,20 @@ class Links:
     def share(self, fetching: Collection[tuple[SimulatedHost, Copy]], holders: Mapping[Uid, Iterable[HostId]]) -> None:
         """Share the links anew among the copies on their way; `holders` hold what others fetch."""
         going = [(host, copy) for host, copy in fetching if host.online and not host.stalled]
-        at_host: dict[HostId, int] = {}
-        of_datum: dict[Uid, int] = {}
+        at_host: Counter[HostId] = Counter(host.host for host, _ in going)
+        fetchers: Counter[Uid] = Counter(copy.uid for _, copy in going)
+        seeded = {copy.uid for _, copy in going if copy.root in self._repository.contents}
+        sent: dict[Uid, float] = {}
+        for uid in fetchers:
+            up = (self._hosts[host].lent.up for host in holders.get(uid, ()) if self._hosts[host].online)
+            sent[uid] = sum(up) + (REPOSITORY_UP / len(seeded) if uid in seeded else 0.0)
+        passed_on = dict.fromkeys(fetchers, 0.0)
         for host, copy in going:
-            at_host[host.host] = at_host.get(host.host, 0) + 1
-            of_datum[copy.uid] = of_datum.get(copy.uid, 0) + 1
-        served = sum(count for count in of_datum.values())
-        sources: dict[Uid, float] = {}
-        for uid, fetchers in of_datum.items():
-            up = sum(self._hosts[host].lent.up for host in holders.get(uid, ()) if self._hosts[host].online)
-            sources[uid] = up / fetchers
+            passed_on[copy.uid] += host.lent.up / at_host[host.host]
         self._rates = {}
         for host, copy in going:
-            seeded = REPOSITORY_UP / served if copy.root in self._repository.contents else 0.0
-            down = host.lent.down / at_host[host.host]
-            self._rates[host.host, copy.uid] = min(down, sources[copy.uid] + seeded)
+            together = (sent[copy.uid] + passed_on[copy.uid]) / fetchers[copy.uid]
+            self._rates[host.host, copy.uid] = min(host.lent.down / at_host[host.host], sent[copy.uid], together)
 
     def next_arrival(self) -> int | None:
         """When the next copy will be whole, microseconds, if nothing changes until then."""

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from bitdew.core.content import piece_length_for
 from bitdew.core.data import Data, ImageRecord, SignedRecord
+from bitdew.core.draining import Drain
 from bitdew.core.errors import error
-from bitdew.core.ids import ContentRoot, Uid, new_uid
+from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
+from bitdew.core.restarting import Restart
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import DatumRequest
 
@@ -123,7 +125,7 @@ class People:
         """The bytes of a datum come to the repository."""
         root, contents = self.data[uid].root, self._grid.service.contents
         self._grid.repository.contents.add(root)
-        contents.changed(await self._grid.service.known.data.arrived(root))
+        contents.changed(await self._grid.service.known.data.arrived(root, self._grid.service.known.clock.now()))
         await self._grid.settle()
 
     async def damage(self, uid: Uid, *, damaged: bool = True) -> None:
@@ -151,7 +153,9 @@ class People:
 
     # Machines -----------------------------------------------------------------------------------------------------
 
-    async def deploy(self, disk: Uid, count: int, memory: int, cpus: int = 1) -> list[Uid]:
+    async def deploy(
+        self, disk: Uid, count: int, memory: int, cpus: int = 1, restart: Restart = Restart.NEVER
+    ) -> list[Uid]:
         """Ask for machines from a disk.
 
         Raises:
@@ -161,7 +165,7 @@ class People:
         if disk not in self._grid.living:
             raise error("data.not-found", "It lives no more")
         machines = [new_uid() for _ in range(count)]
-        deployment = DeploymentRecord(new_uid(), disk, count, memory, cpus, now, OPERATOR.subject_id)
+        deployment = DeploymentRecord(new_uid(), disk, count, memory, cpus, now, OPERATOR.subject_id, restart)
         await service.known.store.add_deployment(deployment, machines)
         service.engine.look_at(disk)
         await self._grid.settle()
@@ -173,6 +177,11 @@ class People:
         found = await service.known.store.machines(uids=[machine])
         await service.known.store.want_stop(machine)
         service.engine.look_at(*(one.data for one in found))
+        await self._grid.settle()
+
+    async def drain(self, host: HostId, drain: Drain | None) -> None:
+        """Have a host emptied, or no more."""
+        await self._grid.service.engine.drain(host, drain)
         await self._grid.settle()
 
     async def ban(self, host: str) -> None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bitdew.core.attribute import EVERYWHERE, Attribute
+from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.restarting import Restart
 from bitdew.core.states import INTENDED, MACHINE, HostState, MachineState, PlacementState
 
 from ...catalog.data_store import Datum
@@ -99,7 +101,7 @@ class _Reckoning:
         name, rows = datum.data.name, self._world.placements[datum.data.uid]
         if not datum.alive:
             for host, row in rows.items():
-                if self._alive(host) and row.state != _S.GONE and not self._in_use(datum, host):
+                if self._obeys(host) and row.state != _S.GONE and not self._in_use(datum, host):
                     yield f"{name} is dead, and {self._name(host)} still has it ({row.state})"
             return
         if self._is_over(datum):  # nothing is done for it any more but to let it end
@@ -108,7 +110,7 @@ class _Reckoning:
             return
         for host, row in rows.items():
             ends = row.state is _S.DROPPING or (row.state in INTENDED and self._has_source(datum))
-            if ends and self._alive(host) and not self._in_use(datum, host):
+            if ends and self._obeys(host) and not self._in_use(datum, host):
                 yield f"{name} is {row.state} at {self._name(host)} and stays so"
         if not self._is_adrift(datum):
             yield from self._of_number(datum)
@@ -127,7 +129,7 @@ class _Reckoning:
         loose = [host for host in alive if not self._is_bound(datum, host)]
         if wanted != EVERYWHERE and len(alive) > max(wanted, 1) and loose:
             yield f"{name} has {len(alive)} copies of {wanted}, and keeps one at {self._names(loose)}"
-        displaced = [host for host in self._held(datum) if host not in held and self._alive(host)]
+        displaced = [host for host in self._held(datum) if host not in held and self._obeys(host)]
         if alive and (stays := [host for host in displaced if not self._is_bound(datum, host)]):
             yield f"{name} may not stay at {self._names(stays)}, and does, though {self._names(alive)} holds it"
         yield from self._of_spread(datum, counted, open_to)
@@ -184,7 +186,7 @@ class _Reckoning:
 
     def _fits(self, datum: Datum, host: HostId) -> bool:
         record = self._world.hosts[host]
-        if record.state is HostState.DRAINED:
+        if record.drain is not None:
             return False
         if host in datum.attribute.pins:
             return True
@@ -246,6 +248,10 @@ class _Reckoning:
     def _alive(self, host: HostId) -> bool:
         return self._world.hosts[host].state is HostState.ALIVE
 
+    def _obeys(self, host: HostId) -> bool:
+        """Whether it carries out what it is told."""
+        return self._world.hosts[host].state in {HostState.ALIVE, HostState.DRAINED}
+
     def _is_banned(self, host: HostId) -> bool:
         return self._world.hosts[host].state is HostState.BANNED
 
@@ -269,8 +275,24 @@ class _Reckoning:
                     yield f"machine {machine.uid} waits for a host in vain"
                 elif not self._is_over(datum) and (fit := [h for h in self._held(datum) if self._may_run(machine, h)]):
                     yield f"machine {machine.uid} waits for a host, and could run at {self._names(fit)}"
-            elif self._alive(machine.host) and (machine.stop_wanted or machine.state is MachineState.STOPPING):
+            elif self._obeys(machine.host) and (machine.stop_wanted or machine.state is MachineState.STOPPING):
                 yield f"machine {machine.uid} was to stop, and is {machine.state} at {self._name(machine.host)}"
+            elif datum is not None and (why := self._of_drained(machine, machine.host, datum)):
+                yield f"machine {machine.uid} is at {self._name(machine.host)}, which is drained, and {why}"
+
+    def _of_drained(self, machine: MachineRecord, host: HostId, datum: Datum) -> str:
+        """What is wrong with a machine on a drained host, or ""."""
+        if (drain := self._world.hosts[host].drain) is None or not self._obeys(host):
+            return ""
+        if drain is Drain.STOP:
+            return "should have stopped"
+        if machine.successor is not None:
+            heir = next((other for other in self._world.machines if other.uid == machine.successor), None)
+            return "was replaced" if heir is None or heir.state is MachineState.RUNNING else ""
+        restarts = self._world.deployments[machine.deployment].restart is not Restart.NEVER
+        fit = [other for other in self._held(datum) if self._may_run(machine, other)]
+        moves = restarts and datum.alive and not self._is_over(datum) and not machine.stop_wanted
+        return f"could run at {self._names(fit)}" if moves and fit else ""
 
     def _may_run(self, machine: MachineRecord, host: HostId) -> bool:
         record, wish = self._world.hosts[host], self._world.deployments[machine.deployment]
@@ -283,7 +305,7 @@ class _Reckoning:
     def of_disks(self) -> Iterator[str]:
         """Where hosts and what is stored of them do not agree."""
         for host in self._grid.hosts.values():
-            if host.host not in self._world.hosts or not host.online or not self._alive(host.host):
+            if host.host not in self._world.hosts or not host.online or not self._obeys(host.host):
                 continue
             stored = {d.data.uid for d, row in self._on[host.host] if row.state is _S.HELD}
             held = {uid for uid, copy in host.copies.items() if copy.state is _S.HELD and uid in self._world.data}

@@ -7,6 +7,7 @@ on the same database, and knows only what is stored. Time, orders and reports ar
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -106,7 +107,8 @@ class SimulatedService:
         )
         self.engine = Engine(self.known, planner, Leadership(database))
         self.intake = Intake(self.known, self.engine)
-        self.sync = Sync(self.known, self.intake, self.contents.suspect, period)
+        chance = random.Random(0)  # noqa: S311 (the same run is to go the same way again)
+        self.sync = Sync(self.known, self.intake, self.contents.suspect, period, chance)
         self._intake: asyncio.Task[None] | None = None
         self._listen()
 

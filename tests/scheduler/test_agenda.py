@@ -115,6 +115,15 @@ def test_an_offer_during_a_sweep_goes_through_the_data_once_more() -> None:
     assert not agenda.busy
 
 
+def test_an_offer_is_not_lost_on_a_datum_whose_priority_changes_meanwhile() -> None:
+    agenda = Agenda()
+    settle(agenda, Uid("x"), None, standing("a", priority=1))
+    agenda.offer(uids("a"))
+    settle(agenda, Uid("x"), None, standing("a", priority=0))
+    assert agenda.take(10, NOW) == ["x"]
+    assert not agenda.busy
+
+
 def test_what_is_gone_is_forgotten() -> None:
     agenda = Agenda()
     agenda.look_at(uids("x"))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from bitdew.scheduler.decisions import Decisions, decide
-from bitdew.scheduler.planner import Action, Drop, Halt, Launch, Place
+from bitdew.scheduler.planner import Action, Drop, Halt, Launch, Place, Renew
 from bitdew.scheduler.records import MachineRecord, PlacementRecord
 
 from bitdew.core.ids import HostId, Uid
@@ -19,6 +19,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=120)
 DATUM, HOST, OTHER = Uid("d" * 32), HostId("a" * 32), HostId("b" * 32)
 VM = Uid("1" * 32)
+OTHER_VM = Uid("e" * 32)
 
 
 class Generations:
@@ -112,6 +113,30 @@ def test_a_machine_on_a_host_is_stopping_until_the_host_says_more(
     decided = decide([Halt(VM, HOST, "its user")], {}, {VM: running}, generations, NOW)
     assert [(m.state, m.generation) for m in decided.machines] == [(MachineState.STOPPING, 7)]
     assert [(o.kind, o.generation) for o in decided.orders] == [(OrderKind.HALT, 7)]
+
+
+def test_a_machine_whose_host_is_lost_is_given_up_and_is_to_be_halted_should_it_come_back(
+    generations: Generations, machine: MachineRecord
+) -> None:
+    running = replace(machine, host=HOST, state=MachineState.RUNNING, generation=3)
+    decided = decide([Renew(VM, OTHER_VM, 4, HOST, "pc is lost")], {}, {VM: running}, generations, NOW)
+    (given_up,), (successor,), (order,) = decided.machines, decided.requested, decided.orders
+    assert (given_up.state, given_up.successor, given_up.generation) == (MachineState.FAILED, OTHER_VM, 7)
+    assert given_up.reason is not None
+    assert given_up.reason["key"] == "machine.host-lost"
+    assert (order.kind, order.host, order.subject, order.generation) == (OrderKind.HALT, HOST, VM, 7)
+    assert (successor.uid, successor.state, successor.host) == (OTHER_VM, MachineState.REQUESTED, None)
+    assert (successor.deployment, successor.data, successor.attempt) == (machine.deployment, machine.data, 4)
+    assert "pc is lost" in successor.cause
+
+
+def test_a_machine_that_ended_is_followed_by_another_and_stays_as_it_ended(
+    generations: Generations, machine: MachineRecord
+) -> None:
+    ended = replace(machine, host=HOST, state=MachineState.STOPPED, reason=None)
+    decided = decide([Renew(VM, OTHER_VM, 2, None, "it stopped")], {}, {VM: ended}, generations, NOW)
+    assert decided.machines == [replace(ended, successor=OTHER_VM)]
+    assert decided.orders == []
 
 
 def test_each_host_has_generations_of_its_own_in_the_order_of_the_plan(generations: Generations) -> None:

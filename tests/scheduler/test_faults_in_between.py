@@ -229,7 +229,7 @@ async def test_the_report_of_one_host_that_can_not_be_stored_harms_no_other(
 # Counting -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", ["host_totals", "memory_on", "census"])
+@pytest.mark.parametrize("read", ["host_totals", "machines_on", "census"])
 async def test_hosts_that_could_not_be_counted_anew_are_counted_the_next_time(
     simulated: EnduringGrid, people: People, fails_once, read: str
 ) -> None:

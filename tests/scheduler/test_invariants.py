@@ -22,7 +22,7 @@ from bitdew.scheduler.books import Books
 from bitdew.scheduler.planner import HostRow
 from bitdew.scheduler.simulation import Faults, Lent, People, SimulatedGrid, SimulatedHost
 from bitdew.scheduler.simulation.identities import uid_from
-from bitdew.scheduler.simulation.possessions import GB, Copy
+from bitdew.scheduler.simulation.possessions import GB, MBIT, Copy
 from bitdew.scheduler.simulation.reckoning import shortcomings
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -30,8 +30,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
+from bitdew.core.draining import Drain
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid
+from bitdew.core.restarting import Restart
 from bitdew.core.states import INTENDED, MACHINE, MachineState, PlacementState
 
 T = TypeVar("T")
@@ -47,7 +49,6 @@ PROFILE = settings(
 )
 SITES = ["orsay", "lyon", "nancy"]
 REQUIRES = ["sharing=root", "site=orsay", "site in (orsay, lyon)", "cpus >= 4", "sharing.root >= 6.40", "free >= 4GB"]
-SILENCES = ["blip", "suspect", "lost"]
 PICK = st.integers(0, 999)
 
 LENT = st.builds(
@@ -58,20 +59,24 @@ LENT = st.builds(
     memory=st.sampled_from([1, 4]).map(lambda gb: gb * GB),
     labels=st.dictionaries(st.sampled_from(["site", "rack"]), st.sampled_from(SITES), max_size=2),
     sharings=st.sampled_from([{"qemu": "8.0"}, {"qemu": "8.0", "root": "6.38"}, {"root": "6.40"}, {}]),
+    down=st.sampled_from([100, 1000]).map(lambda mbit: mbit * MBIT),
 )
-WISHES = st.fixed_dictionaries(
-    {},
-    optional={
-        "replica": st.sampled_from([-1, 0, 1, 2, 3]),
-        "ft": st.booleans(),
-        "requires": st.sampled_from(REQUIRES),
-        "spread": st.sampled_from(["site", "rack"]),
-        "distrib": st.sampled_from([0, 1, 2]),
-        "priority": st.sampled_from([-5, 5]),
-        "lifetime": st.sampled_from(["90s", "10m", "2h", "30d", "@data"]),
-        "affinity": st.sampled_from(["@data", "@attr"]),
-        "pin": st.lists(st.just("@host"), min_size=1, max_size=2),
-    },
+REPLICA = st.sampled_from([-1, 0, 1, 1, 2, 2, 3])
+WISH = st.one_of(
+    st.tuples(st.just("ft"), st.just(True)),
+    st.tuples(st.just("requires"), st.sampled_from(REQUIRES)),
+    st.tuples(st.just("spread"), st.sampled_from(["site", "rack"])),
+    st.tuples(st.just("distrib"), st.sampled_from([0, 1, 1, 2])),
+    st.tuples(st.just("priority"), st.sampled_from([-5, 5])),
+    st.tuples(st.just("lifetime"), st.sampled_from(["90s", "10m", "2h", "30d", "@data"])),
+    st.tuples(st.just("affinity"), st.sampled_from(["@data", "@data", "@attr"])),
+    st.tuples(st.just("pin"), st.lists(st.just("@host"), min_size=1, max_size=2)),
+)
+# A few at a time: whoever wishes everything at once gets nothing, and nothing happens.
+WISHES = st.builds(
+    lambda replica, others: dict(others) | ({} if replica is None else {"replica": replica}),
+    st.none() | REPLICA,
+    st.lists(WISH, max_size=2, unique_by=lambda wish: wish[0]),
 )
 
 
@@ -83,8 +88,12 @@ def without_space(row: HostRow) -> HostRow:
 class GridMachine(RuleBasedStateMachine):
     """One grid and everything that may happen to it."""
 
-    @initialize(seed=st.integers(0, 3), hosts=st.lists(LENT, min_size=1, max_size=4))
-    def begin(self, seed: int, hosts: list[Lent]) -> None:
+    @initialize(
+        seed=st.integers(0, 3),
+        hosts=st.lists(LENT, min_size=2, max_size=5),
+        data=st.lists(st.tuples(st.integers(1, 2), WISHES), max_size=4),
+    )
+    def begin(self, seed: int, hosts: list[Lent], data: list[tuple[int, dict[str, Any]]]) -> None:
         memory = Path("/dev/shm")  # noqa: S108 (the folder in it is made under a name of its own)
         self.folder = Path(tempfile.mkdtemp(prefix="bitdew-", dir=memory if memory.exists() else None))
         self.logs_of = capture_logs(processors=[format_exc_info])
@@ -101,6 +110,8 @@ class GridMachine(RuleBasedStateMachine):
         for lent in hosts:
             self.grid.join(self.name("pc"), lent)
         self.run(self.grid.settle())
+        for number, (size, wishes) in enumerate(data):
+            self.run(self.people.add([(self.name("d"), size * GB, self.wishes(wishes, number))]))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -110,9 +121,12 @@ class GridMachine(RuleBasedStateMachine):
         return f"{kind}{self.count}"
 
     def host(self, pick: int, **state: bool) -> SimulatedHost | None:
+        """A host in this state: mostly one that has something to lose."""
         hosts = [host for host in self.grid.hosts.values() if not host.shut_out]
         hosts = [host for host in hosts if all(getattr(host, name) == value for name, value in state.items())]
-        return hosts[pick % len(hosts)] if hosts else None
+        busy = [host for host in hosts if host.copies]
+        chosen = busy if busy and pick % 4 else hosts
+        return chosen[pick // 4 % len(chosen)] if chosen else None
 
     def datum(self, pick: int) -> Uid | None:
         living = [uid for uid in self.people.data if uid in self.grid.living]
@@ -149,7 +163,7 @@ class GridMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def a_host_is_gone_for_good(self, pick: int) -> None:
-        if host := self.host(pick, departed=False):
+        if pick % 3 == 0 and (host := self.host(pick // 3, departed=False)):
             self.grid.fall_silent(host, for_good=True)
 
     @rule(pick=PICK, how=st.sampled_from(["as it was", "rebooted", "wiped", "restored"]))
@@ -174,7 +188,7 @@ class GridMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK, key=st.sampled_from(["storage.failed", "swarm.failed", "storage.full"]))
     def a_copy_fails(self, pick: int, key: str) -> None:
-        if host := self.host(pick, online=True):
+        if host := self.host(pick | 1, online=True):
             copies = [c for c in host.copies.values() if c.state in {*INTENDED, PlacementState.HELD}]
             if copies:
                 host.fail(copies[pick % len(copies)].uid, key)
@@ -198,10 +212,15 @@ class GridMachine(RuleBasedStateMachine):
         self.grid.talk(host)
         self.run(self.grid.settle())
 
-    @rule(pick=PICK, sure=st.integers(0, 3))
-    def a_host_is_banned(self, pick: int, sure: int) -> None:
-        if sure == 0 and (host := self.host(pick)) and self.grid.service.hosts.get(host.host):
+    @rule(pick=PICK)
+    def a_host_is_banned(self, pick: int) -> None:
+        if pick % 5 == 0 and (host := self.host(pick // 5)) and self.grid.service.hosts.get(host.host):
             self.run(self.people.ban(host.host))
+
+    @rule(pick=PICK, drain=st.sampled_from([None, None, *Drain]))
+    def a_host_is_drained_or_no_more(self, pick: int, drain: Drain | None) -> None:
+        if (host := self.host(pick)) and self.grid.service.hosts.get(host.host):
+            self.run(self.people.drain(host.host, drain))
 
     @rule(pick=PICK)
     def a_host_has_a_copy_that_nobody_knows(self, pick: int) -> None:
@@ -227,10 +246,10 @@ class GridMachine(RuleBasedStateMachine):
         attribute = self.attributes[pick % len(self.attributes)]
         self.run(self.people.add([(self.name("d"), size * GB, attribute) for size in sizes]))
 
-    @rule(wishes=WISHES, pick=PICK)
-    def a_disk_is_added_and_machines_deployed(self, wishes: dict[str, Any], pick: int) -> None:
+    @rule(wishes=WISHES, pick=PICK, restart=st.sampled_from([Restart.NEVER, Restart.ON_FAILURE]))
+    def a_disk_is_added_and_machines_deployed(self, wishes: dict[str, Any], pick: int, restart: Restart) -> None:
         uid = self.run(self.people.add_disk(self.name("disk"), GB, self.wishes(wishes, pick)))
-        self.machines += self.run(self.people.deploy(uid, 1 + pick % 3, GB // 2))
+        self.machines += self.run(self.people.deploy(uid, 1 + pick % 3, GB // 2, restart=restart))
 
     @rule(pick=PICK)
     def bytes_arrive(self, pick: int) -> None:
@@ -296,8 +315,20 @@ class GridMachine(RuleBasedStateMachine):
     def the_service_starts_again(self) -> None:
         self.run(self.grid.restart_service())
 
-    @rule(seconds=st.sampled_from([1, 10, 35, 75, 130, 400, 4000]))
-    def time_passes(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([1, 10, 25]))
+    def seconds_pass(self, seconds: int) -> None:
+        self.run(self.grid.advance(seconds))
+
+    @rule(seconds=st.sampled_from([35, 75, 130]))
+    def minutes_pass(self, seconds: int) -> None:
+        self.run(self.grid.advance(seconds))
+
+    @rule(seconds=st.sampled_from([130, 400]))
+    def more_minutes_pass(self, seconds: int) -> None:
+        self.run(self.grid.advance(seconds))
+
+    @rule(seconds=st.sampled_from([400, 4000]))
+    def hours_pass(self, seconds: int) -> None:
         self.run(self.grid.advance(seconds))
 
     # What must always hold ----------------------------------------------------------------------------------------

@@ -71,11 +71,22 @@ def test_a_restart_gives_everyone_a_whole_period(liveness: Liveness) -> None:
     assert liveness.heard(B, 1000 + PERIOD * 2) is HostState.ALIVE
 
 
-@pytest.mark.parametrize("state", [HostState.DRAINED, HostState.BANNED])
-def test_what_the_operator_said_is_not_overruled_by_a_sync(liveness: Liveness, state: HostState) -> None:
-    liveness.load({A: state}, now=0)
+def test_a_banned_host_stays_so(liveness: Liveness) -> None:
+    liveness.load({A: HostState.BANNED}, now=0)
     assert liveness.heard(A, 1) is None
     assert states(liveness, PERIOD * 100) == {}
+
+
+def test_a_drained_host_is_lost_like_others_and_drained_again_when_it_returns(liveness: Liveness) -> None:
+    liveness.load({A: HostState.DRAINED, B: HostState.ALIVE}, now=0, drained=[A])
+    assert liveness.heard(A, 1) is None
+    liveness.heard(B, 1)
+    liveness.drain(B, HostState.DRAINED, drained=True)
+    assert states(liveness, 1 + PERIOD * 3) == {}
+    assert states(liveness, 1 + PERIOD * 4) == {A: HostState.LOST, B: HostState.LOST}
+    liveness.drain(B, HostState.LOST, drained=False)
+    assert liveness.heard(A, PERIOD * 5) is HostState.DRAINED
+    assert liveness.heard(B, PERIOD * 5) is HostState.ALIVE
 
 
 class EveryoneIsLookedAt:
@@ -89,7 +100,12 @@ class EveryoneIsLookedAt:
         found = {}
         for host, moment in self.heard.items():
             old = self.states[host]
-            if now - moment > PERIOD * (3 + GRACE) and old in {HostState.ALIVE, HostState.SUSPECT, HostState.JOINING}:
+            if now - moment > PERIOD * (3 + GRACE) and old in {
+                HostState.ALIVE,
+                HostState.SUSPECT,
+                HostState.JOINING,
+                HostState.DRAINED,
+            }:
                 found[host] = HostState.LOST
             elif now - moment > PERIOD * (1 + GRACE) and old is HostState.ALIVE:
                 found[host] = HostState.SUSPECT

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bitdew.scheduler.progress import ProgressBook
+from bitdew.scheduler.progress import UNFINISHED, ProgressBook
 
 from bitdew.core.ids import HostId, Uid
 from bitdew.wire.models import PlacementReport
@@ -57,6 +57,26 @@ def test_throwing_corrupt_pieces_away_is_told_but_is_no_progress(book: ProgressB
     step = book.of(DATUM, HOST)
     assert step is not None
     assert (step.corrupt, step.from_peers) == (16, 16)
+
+
+def test_bytes_of_a_piece_that_is_not_done_yet_prolong_the_lease(book: ProgressBook) -> None:
+    """Over a slow link a piece takes longer than a lease, and its source lives nevertheless."""
+    book.note(HOST, report(5), NOW)
+    for hundreds in range(1, 9):
+        now = NOW + timedelta(seconds=100 * hundreds)
+        assert book.note(HOST, report(5, from_peers=1000 * hundreds), now)
+        assert lease(book) == now + LEASE
+
+
+def test_bytes_without_end_that_never_become_a_piece_let_the_lease_run_out(book: ProgressBook) -> None:
+    book.note(HOST, report(5), NOW)
+    book.note(HOST, report(5, from_peers=UNFINISHED), NOW + timedelta(seconds=50))
+    assert lease(book) == NOW + timedelta(seconds=50) + LEASE
+    assert book.note(HOST, report(5, from_peers=UNFINISHED + 1), NOW + timedelta(seconds=100))
+    assert lease(book) == NOW + timedelta(seconds=50) + LEASE
+    assert book.note(HOST, report(6, from_peers=UNFINISHED + 2), NOW + timedelta(seconds=150))
+    assert book.note(HOST, report(6, from_peers=UNFINISHED + 3), NOW + timedelta(seconds=250))
+    assert lease(book) == NOW + timedelta(seconds=250) + LEASE
 
 
 def test_each_copy_has_its_own_lease_and_may_be_forgotten(book: ProgressBook) -> None:

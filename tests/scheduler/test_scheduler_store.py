@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
+from bitdew.core.draining import Drain
 from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import INTENDED, HostState, MachineState, PlacementState
@@ -116,6 +117,22 @@ async def test_a_ban_stays_whatever_is_stored_by_who_has_not_heard_of_it(store: 
     await store.save_states({PC1: HostState.LOST}, LATER)
     (found,) = await store.hosts()
     assert (found.name, found.state) == ("renamed", HostState.BANNED)
+
+
+async def test_a_drain_stays_and_is_taken_back_whatever_is_stored_by_who_has_not_heard_of_it(
+    store: SchedulerStore,
+) -> None:
+    await store.save_hosts([host(PC1, "one"), host(PC2, "two")])
+    await store.save_drain(host(PC1, "one", state=HostState.DRAINED, drain=Drain.STOP))
+    await store.record(now=NOW, hosts=[host(PC1, "renamed"), host(PC2, "two")])
+    first, second = await store.hosts()
+    assert (first.name, first.state, first.drain) == ("renamed", HostState.DRAINED, Drain.STOP)
+    assert (second.state, second.drain) == (HostState.ALIVE, None)
+    await store.record(now=NOW, hosts=[host(PC1, "one", state=HostState.LOST)])
+    assert (await store.hosts())[0].state is HostState.LOST
+    await store.save_drain(host(PC1, "one", state=HostState.LOST))
+    await store.record(now=NOW, hosts=[host(PC1, "one", state=HostState.DRAINED, drain=Drain.STOP)])
+    assert [(one.state, one.drain) for one in await store.hosts([PC1])] == [(HostState.ALIVE, None)]
 
 
 async def test_states_that_may_not_be_stored_are_not(store: SchedulerStore, hosts: list[HostId]) -> None:
@@ -305,8 +322,10 @@ async def test_peers_are_those_who_hold_a_datum_before_those_who_are_to(
     await placed(
         store, placement(one, PC1, P.FETCHING), placement(one, PC2), placement(one, PC3), placement(other, PC1)
     )
-    assert await store.peers_of([one, other], HostId("9" * 32), 9) == {one: [PC2, PC3, PC1], other: [PC1]}
-    assert await store.peers_of([one], PC2, 9) == {one: [PC3, PC1]}
+    told = await store.peers_of([one, other], HostId("9" * 32), 9)
+    assert told == {one: {PC1: False, PC2: True, PC3: True}, other: {PC1: True}}
+    assert list(told[one]) == [PC2, PC3, PC1]
+    assert await store.peers_of([one], PC2, 9) == {one: {PC1: False, PC3: True}}
     assert await store.peers_of([], PC2, 9) == {}
 
 
@@ -315,7 +334,7 @@ async def test_no_peers_are_those_who_have_nothing_of_a_datum_any_more(
 ) -> None:
     (uid,) = await add(data, await attribute(data, "a"))
     await placed(store, placement(uid, PC1, P.DROPPING), placement(uid, PC2, P.FAILED), placement(uid, PC3, P.GONE))
-    assert await store.peers_of([uid], HostId("9" * 32), 9) == {uid: []}
+    assert await store.peers_of([uid], HostId("9" * 32), 9, near=[PC1, PC2, PC3]) == {uid: {}}
 
 
 async def test_of_many_holders_each_host_is_told_of_others(store: SchedulerStore, data: DataStore) -> None:
@@ -323,10 +342,21 @@ async def test_of_many_holders_each_host_is_told_of_others(store: SchedulerStore
     await store.save_hosts([host(uid, uid) for uid in circle])
     (uid,) = await add(data, await attribute(data, "a"))
     await placed(store, *(placement(uid, at) for at in circle))
-    told = {at: (await store.peers_of([uid], at, 2))[uid] for at in circle}
+    told = {at: list((await store.peers_of([uid], at, 2))[uid]) for at in circle}
     assert told[circle[3]] == [circle[4], circle[5], circle[0], circle[1]]
     assert told[circle[8]] == [circle[9], circle[0], circle[1]]
     assert Counter(first for first, *_ in told.values()) == dict.fromkeys(circle, 1)
+
+
+async def test_near_hosts_are_among_the_peers_however_many_others_there_are(
+    store: SchedulerStore, data: DataStore
+) -> None:
+    circle = [HostId(f"{number:032x}") for number in range(20)]
+    await store.save_hosts([host(uid, uid) for uid in circle])
+    (uid,) = await add(data, await attribute(data, "a"))
+    await placed(store, *(placement(uid, at, P.FETCHING if at == circle[9] else P.HELD) for at in circle[:-1]))
+    (told,) = (await store.peers_of([uid], circle[0], 2, near=[circle[0], circle[9], circle[10], circle[19]])).values()
+    assert told == {circle[1]: True, circle[2]: True, circle[9]: False, circle[10]: True}
 
 
 # Orders ---------------------------------------------------------------------------------------------------------------
@@ -449,8 +479,8 @@ async def test_memory_is_summed_over_machines_that_have_a_host_and_have_not_ende
         (big[1], PC3, MachineState.STOPPED),
     ]
     await store.record(now=NOW, machines=[replace(m, host=where, state=state) for m, where, state in at])
-    assert await store.memory_on() == {PC1: (2, 2**31 + 2**33), PC2: (1, 2**31)}
-    assert await store.memory_on([PC2, PC3]) == {PC2: (1, 2**31)}
+    assert await store.machines_on() == {PC1: (2, 2**31 + 2**33, 4), PC2: (1, 2**31, 2)}
+    assert await store.machines_on([PC2, PC3]) == {PC2: (1, 2**31, 2)}
 
 
 async def test_a_console_keeps_its_end_and_counts_what_is_missing(
@@ -496,7 +526,7 @@ async def test_sqlite_reads_no_table_whole_for_what_each_sync_and_each_plan_ask(
     await store.host_totals([PC1])
     await store.census(hosts=[PC1])
     await store.census(attributes=[uid])
-    await store.memory_on([PC1])
+    await store.machines_on([PC1])
     await store.open_orders(PC1)
     await store.ordered(PC1)
     await store.machines(data=[uid], unfinished=True)

@@ -20,6 +20,7 @@ from bitdew.client.enrolment import enrol
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid, new_uid
 from bitdew.core.orders import OrderKind
+from bitdew.core.requirement import Requirement
 from bitdew.core.states import HostState, MachineState, PlacementState
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
@@ -140,6 +141,20 @@ async def test_an_order_reaches_a_host_that_holds_a_poll_open_at_once(grid: Grid
     assert "1 missing" in order.cause
 
 
+async def test_an_order_names_the_attribute_of_its_datum(grid: Grid, make_host, tmp_path) -> None:
+    host = await make_host()
+    await grid.client.define("hep", {"replica": 1})
+    for name, wishes in (("one", "hep"), ("two", None)):
+        file = tmp_path / name
+        file.write_bytes(name.encode() * 30_000)
+        await grid.client.put(file, name, wishes)
+    named: dict[str, str] = {}
+    while len(named) < 2:
+        orders = (await host.sync(wait=5)).orders
+        named |= {order.place.name: order.place.attribute for order in orders if order.place}
+    assert named == {"one": "hep", "two": ""}
+
+
 async def test_a_poll_ends_after_its_time_and_not_before(grid: Grid, make_host) -> None:
     host = await make_host()
     began = time.monotonic()
@@ -236,6 +251,53 @@ async def test_peers_in_an_order_are_those_who_have_it(grid: Grid, make_host, ad
     for asking, other in ((one, "127.0.0.1:2222"), (two, "127.0.0.1:1111")):
         told = await asking.line.call("POST", "/v1/announce", m.AnnounceReply, body=request)
         assert told.peers == [other, str(grid.service.swarm.endpoint)]
+
+
+async def test_hosts_of_the_same_site_are_named_first_in_orders_and_announces(grid: Grid, make_host, add_disk) -> None:
+    far = [await make_host(f"far{n}", swarm=f"127.0.0.1:1{n}", labels={"site": "lyon"}) for n in range(3)]
+    near = await make_host("near", swarm="127.0.0.1:20", labels={"site": "orsay"})
+    await add_disk(replica=5)
+    for host in far:
+        await host.take()
+    await near.order(OrderKind.PLACE)  # it fetches still, and is named before those who hold it
+    asking = await make_host("asking", labels={"site": "orsay"})
+    order = await asking.order(OrderKind.PLACE)
+    assert order.place is not None
+    request = m.AnnounceRequest(root=order.place.root)
+    told = await asking.line.call("POST", "/v1/announce", m.AnnounceReply, body=request)
+    for peers in (order.place.peers, told.peers[:-1]):
+        assert peers[0] == "127.0.0.1:20"
+        assert sorted(peers[1:]) == [f"127.0.0.1:1{n}" for n in range(3)]
+    assert told.peers[-1] == str(grid.service.swarm.endpoint)
+
+
+async def _as_many(ask: Callable[[], Awaitable[list[Any]]], count: int) -> bool:
+    return len(await ask()) == count
+
+
+async def test_an_order_says_how_many_hosts_hold_it_or_are_to(grid: Grid, make_host, add_disk, until: Until) -> None:
+    hosts = [await make_host(f"pc{n}", swarm=f"127.0.0.1:1{n}") for n in range(3)]
+    await add_disk("one", replica=1)
+    await add_disk("everywhere", replica=-1)
+
+    async def told() -> list[tuple[str, int]]:
+        for host in hosts:
+            await host.sync()
+        return sorted((o.place.name, o.place.copies) for host in hosts for o in host.inbox.values() if o.place)
+
+    await until(lambda: _as_many(told, 4))
+    assert await told() == [("everywhere", 3)] * 3 + [("one", 1)]
+
+
+async def test_who_has_nothing_to_do_with_some_content_learns_of_no_peer(grid: Grid, make_host, add_disk) -> None:
+    one, stranger = await make_host("one", labels={"rack": "a"}), await make_host("stranger")
+    await add_disk(requires=Requirement("rack = a"))
+    order = await one.take()
+    assert order.place is not None
+    request = m.AnnounceRequest(root=order.place.root)
+    with pytest.raises(BitDewError) as refused:
+        await stranger.line.call("POST", "/v1/announce", m.AnnounceReply, body=request)
+    assert refused.value.key == "data.not-ordered"
 
 
 # Restarts and restored databases --------------------------------------------------------------------------------------
@@ -427,7 +489,7 @@ async def test_a_corrupt_piece_makes_the_repository_look_at_its_own_copy(
     await host.tell(host.copy(order, P.FETCHING, corrupt=2, reason=corrupt))
     await until(checked)
     assert (await grid.client.disk("disk")).damaged
-    assert disk.info_hash not in grid.service.swarm.transfers
+    assert disk.info_hash not in grid.service.swarm.offers
 
 
 async def test_a_removed_disk_is_dropped_by_order_and_the_order_is_closed_when_it_is_gone(

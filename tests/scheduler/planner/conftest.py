@@ -12,6 +12,7 @@ from bitdew.scheduler.planner import (
     DeploymentRow,
     Drop,
     Expire,
+    Fate,
     Halt,
     HostIndex,
     HostRow,
@@ -20,6 +21,7 @@ from bitdew.scheduler.planner import (
     Place,
     PlacementRow,
     PlannerSettings,
+    Renew,
     Snapshot,
     TargetRow,
     plan,
@@ -27,6 +29,7 @@ from bitdew.scheduler.planner import (
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Data
+from bitdew.core.draining import Drain
 from bitdew.core.host import HostFacts, Resources, Sharing
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.lifetime import Reference
@@ -57,6 +60,7 @@ class World:
         self.machines = {}
         self.deployments = {}
         self.busy = {}
+        self.renewed = {}
 
     def host(
         self,
@@ -160,6 +164,13 @@ class World:
         self.hosts[host] = replace(self.hosts[host], state=state, state_since=self.now)
         return self
 
+    def drain(self, host, machines=Drain.KEEP):
+        """The operator wants a host empty; with None no more."""
+        state = HostState.ALIVE if machines is None else HostState.DRAINED
+        self.turn(host, state)
+        self.hosts[host] = replace(self.hosts[host], drain=machines)
+        return self
+
     def pass_time(self, **span):
         self.now += timedelta(**span)
         return self
@@ -192,6 +203,7 @@ class World:
             transfers=transfers,
             machines=len(machines) + self.busy.get(host, 0),
             memory_taken=sum(m.memory for m in machines),
+            cpus_taken=sum(m.cpus for m in machines),
         )
 
     def _census(self, shuffle):
@@ -247,6 +259,15 @@ class World:
                 case Halt(machine_uid, host_id):
                     state = M.STOPPING if host_id else M.STOPPED
                     self.machines[machine_uid] = replace(self.machines[machine_uid], state=state)
+                case Renew(machine_uid, successor, attempt, fate=fate):
+                    old = self.machines.pop(machine_uid)
+                    if fate is not Fate.OVER:
+                        state = M.STOPPING if fate is Fate.STOPS else old.state
+                        self.machines[machine_uid] = replace(old, state=state, successor=successor)
+                    self.renewed[machine_uid] = successor
+                    self.machines[successor] = replace(
+                        old, uid=successor, host_id=None, state=M.REQUESTED, since=self.now, attempt=attempt
+                    )
                 case Expire(uid):
                     self.data[uid] = replace(self.data[uid], alive=False)
         return self

@@ -1,0 +1,92 @@
+"""The routes of jobs and runs. A handler calls its room and returns a model."""
+
+from __future__ import annotations
+
+from bitdew.core.states import job_states
+from bitdew.trust.roles import Role
+from bitdew.wire import limits
+from bitdew.wire.models import (
+    JobCounts,
+    JobExplanation,
+    JobList,
+    JobView,
+    LogReply,
+    Nothing,
+    OutputKept,
+    OutputRequest,
+    RunReply,
+    RunReport,
+    SubmitRequest,
+    UploadReply,
+)
+from bitdew.wire.server import PEOPLE, Call, Routes
+
+from .desk import Desk
+from .results import Results
+from .runs import Runs
+
+
+def job_routes(desk: Desk) -> Routes:
+    """Jobs, for people."""
+    routes = Routes()
+
+    async def submit(call: Call[SubmitRequest]) -> JobList:
+        return await desk.submit(call.body, call.caller)
+
+    async def show_all(call: Call[Nothing]) -> JobList:
+        query = call.query
+        return await desk.jobs(
+            owner=call.caller.subject_id if query.get("mine") else None,
+            states=job_states(query["state"]) if query.get("state") else None,
+            prefix=query.get("prefix", "")[:32],
+            after=query.get("after", "")[:128],
+            limit=max(1, int(call.number("limit", 100, limits.PAGE))),
+        )
+
+    async def show(call: Call[Nothing]) -> JobView:
+        since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
+        return await desk.job(call.path["uid"], since, seconds)
+
+    async def counts(call: Call[Nothing]) -> JobCounts:
+        since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
+        return await desk.counts(call.query.get("of", "")[:32], since, seconds)
+
+    async def cancel(call: Call[Nothing]) -> JobList:
+        return await desk.cancel(call.path["uid"], call.caller)
+
+    async def read_log(call: Call[Nothing]) -> LogReply:
+        number, offset = int(call.number("run", 0, 1000)), int(call.number("offset", 0, 2**53))
+        return await desk.log(
+            call.path["uid"], number, offset, call.number("wait", 0, limits.LONGEST_POLL), call.caller
+        )
+
+    async def explain(call: Call[Nothing]) -> JobExplanation:
+        return await desk.explain(call.path["uid"])
+
+    routes.add("POST", "/v1/jobs", submit, body=SubmitRequest, roles=PEOPLE)
+    routes.add("GET", "/v1/jobs", show_all, roles=PEOPLE)
+    routes.add("GET", "/v1/job-counts", counts, roles=PEOPLE)
+    routes.add("GET", "/v1/jobs/{uid}", show, roles=PEOPLE)
+    routes.add("POST", "/v1/jobs/{uid}/cancel", cancel, roles=PEOPLE)
+    routes.add("GET", "/v1/jobs/{uid}/log", read_log, roles=PEOPLE)
+    routes.add("GET", "/v1/jobs/{uid}/explain", explain, roles=PEOPLE)
+    return routes
+
+
+def run_routes(runs: Runs, results: Results) -> Routes:
+    """Runs, for the hosts that have them."""
+    routes = Routes()
+
+    async def report(call: Call[RunReport]) -> RunReply:
+        return await runs.report(call.path["uid"], call.body, call.caller)
+
+    async def begin(call: Call[OutputRequest]) -> UploadReply:
+        return await results.begin(call.path["uid"], call.body, call.caller)
+
+    async def keep(call: Call[OutputRequest]) -> OutputKept:
+        return await results.keep(call.path["uid"], call.path["upload"], call.body, call.caller)
+
+    routes.add("POST", "/v1/runs/{uid}", report, body=RunReport, roles={Role.WORKER})
+    routes.add("POST", "/v1/runs/{uid}/outputs", begin, body=OutputRequest, roles={Role.WORKER})
+    routes.add("POST", "/v1/runs/{uid}/outputs/{upload}", keep, body=OutputRequest, roles={Role.WORKER})
+    return routes

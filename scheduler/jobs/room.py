@@ -1,0 +1,57 @@
+"""The room of jobs, put together: who hands what to whom. It decides nothing."""
+
+from __future__ import annotations
+
+from ...catalog.attributes import Attributes
+from ...catalog.data import DataRoom
+from ...catalog.disks import Disks
+from ...catalog.leadership import Leadership
+from ...catalog.publishing import Publishing
+from ..deployments import Deployments
+from ..engine import Engine
+from ..known import Known
+from .desk import Desk
+from .http import job_routes, run_routes
+from .matchmaker import Matchmaker
+from .provision_store import ProvisionStore
+from .provisioning import Provisioner
+from .results import Results
+from .runs import Runs
+from .settling import Settler
+from .store import JobStore
+
+
+class JobRoom:
+    """Jobs of one service.
+
+    Attributes:
+        store: What is stored of them.
+        matchmaker: The loop that gives runs to hosts.
+        provisioner: The loop that deploys machines for jobs.
+        runs: Hears hosts.
+        desk: Hears people.
+        routes: By which both come.
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        engine: Engine,
+        leadership: Leadership,
+        *,
+        data: DataRoom,
+        attributes: Attributes,
+        publishing: Publishing,
+        disks: Disks,
+        deployments: Deployments,
+    ) -> None:
+        self.store = JobStore(known.database)
+        settler = Settler(known, self.store, engine.lookout.data_changed)
+        self.matchmaker = Matchmaker(known, self.store, settler, leadership, lambda: engine.books.index)
+        results = Results(known, self.store, publishing)
+        self.runs = Runs(known, self.store, settler, results)
+        self.desk = Desk(known, self.store, settler, self.matchmaker, data, attributes, disks)
+        provisions = ProvisionStore(known.database)
+        self.provisioner = Provisioner(known, provisions, leadership, deployments.deploy, deployments.have)
+        self.routes = [job_routes(self.desk), run_routes(self.runs, results)]
+        engine.gathering.reading = self.store.hosts_reading

@@ -1,0 +1,105 @@
+"""The tables of jobs. Rows never leave the store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ...catalog.database import Base, UtcDateTime
+
+
+class JobRow(Base):
+    """One command that somebody wants to be run."""
+
+    __tablename__ = "jobs"
+    # What waits is looked for by its shape, and within it in the order in which it is served.
+    __table_args__ = (
+        Index("ix_jobs_state_shape", "state", "shape"),
+        Index("ix_jobs_created", "created", "array", "place"),
+    )
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    array: Mapped[str] = mapped_column(String(32), index=True)
+    place: Mapped[int]
+    """Among the jobs that were submitted together."""
+    name: Mapped[str] = mapped_column(String(128))
+    owner: Mapped[str] = mapped_column(String(128))
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    results: Mapped[Any] = mapped_column(JSON)
+    priority: Mapped[int] = mapped_column(default=0)
+    shape: Mapped[str] = mapped_column(String(64))
+    """The same for jobs of one user that ask the same of a host."""
+    state: Mapped[str] = mapped_column(String(16))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    kept: Mapped[str | None] = mapped_column(String(32))
+    provision: Mapped[str | None] = mapped_column(ForeignKey("data.uid"))
+    """The disk that machines are deployed from for it."""
+    machines: Mapped[int] = mapped_column(default=1)
+
+
+class JobInputRow(Base):
+    """A datum that a job reads."""
+
+    __tablename__ = "job_inputs"
+
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.uid"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"), index=True)
+
+
+class RunRow(Base):
+    """One attempt of a job on one host."""
+
+    __tablename__ = "job_runs"
+    __table_args__ = (Index("ix_job_runs_state_host", "state", "host"),)
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.uid"), index=True)
+    number: Mapped[int]
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"))
+    state: Mapped[str] = mapped_column(String(16))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    started: Mapped[datetime] = mapped_column(UtcDateTime)
+    heard: Mapped[datetime] = mapped_column(UtcDateTime)
+    generation: Mapped[int] = mapped_column(BigInteger, default=0)
+    cause: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    exit_code: Mapped[int | None]
+    wall: Mapped[float | None] = mapped_column(Double)
+    cpu: Mapped[float | None] = mapped_column(Double)
+    memory: Mapped[int | None] = mapped_column(BigInteger)
+    outputs: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    log: Mapped[str] = mapped_column(Text, default="", deferred=True)
+    """The last characters of its log; read only where it is asked for."""
+    log_end: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Characters that the log has in all."""
+
+
+class ResultRow(Base):
+    """A file that a run left, as a datum."""
+
+    __tablename__ = "job_results"
+
+    run: Mapped[str] = mapped_column(ForeignKey("job_runs.uid"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"))
+    root: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+
+
+class ProvisionRow(Base):
+    """Machines that were deployed for a user's jobs."""
+
+    __tablename__ = "job_provisions"
+
+    owner: Mapped[str] = mapped_column(String(128), primary_key=True)
+    disk: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
+    deployment: Mapped[str] = mapped_column(String(32))
+    count: Mapped[int]
+    idle_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
