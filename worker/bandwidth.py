@@ -1,25 +1,34 @@
-"""The volunteer's cap on what comes in, where it does not come by swarm; and how many downloads run at a time.
+"""The volunteer's caps on the network, put into force: over everything and per content, by swarm and by HTTP.
 
-Owns the pacing of HTTP. libtorrent paces what comes by swarm and can't be told of other bytes, so the cap is shared:
-while anything comes by HTTP, swarms have half of it; HTTP has the other half while a swarm is fetching, and all of it
-otherwise. Over half a second both together stay within the cap.
+Owns who may take how much. libtorrent paces what comes by swarm and can't be told of other bytes, so each cap on what
+comes in is shared: while anything comes by HTTP, swarms have half of it; HTTP has the other half while a swarm is
+fetching, and all of it otherwise. Over half a second both together stay within the cap. Workers send nothing by HTTP
+but their reports, so the caps on what goes out are libtorrent's alone.
+
+It must not keep the caps: they stand in the settings.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from bitdew.core.errors import BitDewError
+from bitdew.swarm.settings import SwarmLimits, TransferLimits
+
+from .caps import DataCaps, tightest
+from .pacing import Meter, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bitdew.core.clock import Clock
     from bitdew.swarm.session import Swarm
-    from bitdew.swarm.settings import SwarmLimits
+    from bitdew.swarm.transfer import Transfer
 
 AT_ONCE: Final = 8
 """Downloads that run at a time: each holds up to three pieces, 12 MiB at most, in memory."""
@@ -28,50 +37,172 @@ LOOK_SECONDS: Final = 0.5
 """How long what swarms are doing is taken for granted."""
 
 
-class Bandwidth:
-    """What all HTTP downloads of one host may take together."""
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """What is taken from the caps for a while, because the host's owner needs it.
 
-    def __init__(self, limits: SwarmLimits, swarm: Swarm, clock: Clock) -> None:
-        """`limits` are the caps with which `swarm` was started."""
-        self._limits = limits
+    Attributes:
+        upload: Bytes per second; 0 for no other cap than the usual one.
+        download: Bytes per second; likewise.
+        stopped: Whether nothing at all may be moved.
+    """
+
+    upload: int = 0
+    download: int = 0
+    stopped: bool = False
+
+
+class Bandwidth:
+    """What one host's transfers may use of its network, while it runs."""
+
+    def __init__(
+        self, limits: SwarmLimits, swarm: Swarm, clock: Clock, own: Mapping[str, TransferLimits] | None = None
+    ) -> None:
+        """`limits` are the caps with which `swarm` was started, `own` those of single data, by name or uid."""
+        self.limits = limits
         self._swarm = swarm
         self._clock = clock
+        self._caps = DataCaps(own or {})
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._running = 0
-        self._paid_until = clock.monotonic()
+        self._running: Counter[str] = Counter()
+        self._lent = limits
+        self._restriction = Restriction()
+        self._open = asyncio.Event()
+        self._open.set()
         self._looked = -LOOK_SECONDS
-        self._rate = limits.download
+        self._pace = Throttle(limits.download, clock)
+        self._own: dict[str, Throttle] = {}
+        self._meters: dict[str, Meter] = {}
+
+    # What the volunteer changes
+
+    def change(self, limits: SwarmLimits, own: Mapping[str, TransferLimits]) -> None:
+        """Put other caps into force, at once."""
+        self._lent = limits
+        self._enforce()
+        for root in self._caps.replace(own):
+            self._apply(root)
+
+    def restrict(self, restriction: Restriction) -> None:
+        """Let as much less be used from now on, and again as much more when that ends. Saying it again does nothing."""
+        if restriction == self._restriction:
+            return
+        before, self._restriction = self._restriction, restriction
+        self._enforce()
+        if restriction.stopped == before.stopped:
+            return
+        (self._open.clear if restriction.stopped else self._open.set)()
+        with suppress(BitDewError):
+            self._swarm.rest(restriction.stopped)
+
+    def _enforce(self) -> None:
+        """Have everything that runs keep to the caps as they are now."""
+        upload, download = self._restriction.upload, self._restriction.download
+        self.limits = replace(
+            self._lent, upload=tightest((self._lent.upload, upload)), download=tightest((self._lent.download, download))
+        )
+        self._looked = -LOOK_SECONDS
+        self._look()
+        with suppress(BitDewError):  # the swarm is closed, and uses nothing any more
+            self._swarm.set_limits(self._share())
+
+    # What copies tell and ask
+
+    def want(self, root: str, uid: str, name: str) -> None:
+        """The datum `uid`, called `name`, wants the content `root`: its caps count."""
+        before = self._caps.of(root)
+        self._caps.want(root, uid, name)
+        if self._caps.of(root) != before:
+            self._apply(root)
+
+    def release(self, root: str, uid: str) -> None:
+        """It wants it no more."""
+        before = self._caps.of(root)
+        self._caps.release(root, uid)
+        if self._caps.of(root) != before:
+            self._apply(root)
+
+    def of(self, root: str) -> TransferLimits:
+        """The caps with which the content `root` has to be given to the swarm."""
+        limits = self._caps.of(root)
+        if limits.download and self._running[root]:
+            return replace(limits, download=_half(limits.download))
+        return limits
+
+    def rates_by_http(self) -> dict[str, int]:
+        """Bytes per second that come by HTTP now, of each content that does."""
+        return {root: meter.rate for root, meter in self._meters.items()}
+
+    # HTTP
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until there is room for one more download, which lasts as long as the context."""
+    async def turn(self, root: str) -> AsyncIterator[None]:
+        """Wait until there is room for one more download, of `root`, which lasts as long as the context."""
         async with self._turns:
-            self._running += 1
-            self._share_out()
+            await self._open.wait()
+            if not self._running[root]:
+                self._own[root] = Throttle(self._caps.of(root).download, self._clock)
+                self._meters[root] = Meter(self._clock)
+            self._running[root] += 1
+            self._share_out(root)
             try:
                 yield
             finally:
-                self._running -= 1
-                self._share_out()
+                self._running[root] -= 1
+                if not self._running[root]:
+                    del self._running[root], self._own[root], self._meters[root]
+                self._share_out(root)
 
-    async def take(self, size: int) -> None:
-        """Return when `size` bytes that just came are within the cap. Until then nothing more should be read."""
-        if not self._limits.download:
-            return
-        now = self._clock.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            fetching = any(transfer.fetching for transfer in self._swarm.transfers.values())
-            self._rate = _half(self._limits.download) if fetching else self._limits.download
-        self._paid_until = max(now, self._paid_until) + size / self._rate
-        await self._clock.sleep(self._paid_until - now)
+    async def take(self, size: int, root: str) -> None:
+        """Return when `size` bytes of `root` that came are within the caps. Until then nothing more should be read.
 
-    def _share_out(self) -> None:
-        """Give swarms the part of the cap that is theirs now."""
-        cap = self._limits.download
-        if cap:
-            with suppress(BitDewError):  # the swarm is closed, and takes nothing any more
-                self._swarm.set_limits(replace(self._limits, download=_half(cap) if self._running else cap))
+        Only during a `turn` of `root`.
+        """
+        own, all_ = self._own[root], self._pace
+        self._meters[root].count(size)
+        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
+            self._look()
+        await self._open.wait()
+        marks = own.owe(size), all_.owe(size)
+        await own.paid(marks[0])
+        await all_.paid(marks[1])
+
+    # How it is done
+
+    def _look(self) -> None:
+        """See what swarms are doing, and give HTTP the part that is its own."""
+        self._looked = self._clock.monotonic()
+        fetching = {t.metainfo.content.root for t in self._swarm.transfers.values() if t.fetching}
+        cap = self.limits.download
+        self._pace.change(_half(cap) if cap and fetching else cap)
+        for root, pace in self._own.items():
+            cap = self._caps.of(root).download
+            pace.change(_half(cap) if cap and root in fetching else cap)
+
+    def _share(self) -> SwarmLimits:
+        cap = self.limits.download
+        return replace(self.limits, download=_half(cap)) if cap and self._running else self.limits
+
+    def _share_out(self, root: str) -> None:
+        """A download of `root` began or ended: give swarms the parts that are theirs now."""
+        if self.limits.download:
+            with suppress(BitDewError):
+                self._swarm.set_limits(self._share())
+        if self._caps.of(root).download:
+            self._apply(root)
+
+    def _apply(self, root: str) -> None:
+        """Put the caps of one content into force, wherever it is under way."""
+        if root in self._own:
+            self._look()
+        transfer = self._transfer(root)
+        if transfer is not None:
+            with suppress(BitDewError):  # it is being removed
+                transfer.set_limits(self.of(root))
+
+    def _transfer(self, root: str) -> Transfer | None:
+        found = (t for t in self._swarm.transfers.values() if t.metainfo.content.root == root)
+        return next(found, None)
 
 
 def _half(cap: int) -> int:

@@ -48,6 +48,7 @@ class Copies:
                 copy = self._copies[order.root] = Copy(self._around, order)
             copy.learn(order)
             copy.wanted.add(uid)
+            self._around.bandwidth.want(order.root, uid, order.name)
             copy.carry_on(tasks, self._held.pop(order.root, None), first=uid)
             return copy
 
@@ -67,6 +68,7 @@ class Copies:
                 if others or not self._users.get(root):
                     if copy is not None:
                         copy.wanted.discard(uid)
+                    self._around.bandwidth.release(root, uid)
                     if not others:
                         await self._remove(root, copy, removing)
                     return not others
@@ -95,10 +97,18 @@ class Copies:
         known = self._held.get(root)
         return known is not None and await asyncio.to_thread(self._around.storage.look, root) == known
 
-    def borrow(self, root: str, machine: str) -> Path | None:
-        """The verified file of `root`, which stays until `machine` gives it back; None if there is none now."""
+    async def borrow(self, root: str, machine: str) -> Path | None:
+        """The verified file of `root`, which stays until `machine` gives it back; None if there is none now.
+
+        A file that is gone, or does not look as it did when it was verified, is not lent: it is mended first.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
         copy = self._copies.get(root)
-        if copy is None or copy.state is not PlacementState.HELD or root in self._removing:
+        if copy is None or copy.state is not PlacementState.HELD or not await copy.is_as_it_was():
+            return None
+        if root in self._removing or root not in self.held():  # meanwhile
             return None
         self.keep(root, machine)
         return self._around.storage.path(root)
@@ -125,6 +135,43 @@ class Copies:
         """Wake whoever waits for a copy to be held or given back."""
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+
+    def held(self) -> dict[str, Copy]:
+        """The copies that are held now, by root."""
+        return {root: copy for root, copy in self._copies.items() if copy.state is PlacementState.HELD}
+
+    def unneeded(self) -> set[str]:
+        """The contents of which something may be here, and that no order and no machine needs now."""
+        known = self._around.storage.counted() | set(self._copies)
+        return {root for root in known if self._is_unneeded(root)}
+
+    def _is_unneeded(self, root: str) -> bool:
+        copy = self._copies.get(root)
+        if self._users.get(root) or root in self._removing or root in self._held:
+            return False
+        return copy is None or copy.state is PlacementState.FAILED
+
+    async def evict(self, root: str) -> bool:
+        """Remove what is here of a content that nothing needs; False if something needs it by now.
+
+        Raises:
+            HostError: `storage.failed`, `swarm.failed`.
+        """
+        async with self._lock:
+            if not self._is_unneeded(root):
+                return False
+            copy = self._copies.pop(root, None)
+            if copy is not None:
+                await copy.end()
+            await self._around.journal.forget_copy(root)
+            await asyncio.to_thread(self._around.storage.remove, root)
+        await self._around.keeper.copy_evicted(root)
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a copy is on its way."""
+        return any(copy.busy for copy in self._copies.values())
 
     async def next_move(self) -> None:
         """Return when a copy was held, or given back, or changed otherwise."""

@@ -14,19 +14,38 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
+from bitdew.clock import wait_at_most
+from bitdew.core.blocks import length_of_piece
+from bitdew.core.content import BLOCK, leaves_of
 from bitdew.core.errors import BitDewError, error
-from bitdew.swarm.bitfield import packed, unpacked
+from bitdew.swarm.bitfield import packed
 from bitdew.swarm.disk_file import DiskFile
 
 from .link import is_passing, patiently
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
     from bitdew.core.content import Content
 
+    from .blockmap import BlockMap
+    from .reuse import Found
     from .surroundings import Surroundings
+
+TURN_SECONDS: Final = 15.0
+"""How long a service that is away is waited for, where the bytes can be had in another way."""
+
+LOOK_SECONDS: Final = 0.25
+"""How often the figures of a download are looked at."""
 
 PART: Final = 64 * 2**20
 """Bytes that are asked for at a time."""
+
+RUNS: Final = 4
+"""Runs of blocks that are asked for at the same time, where only some of a piece are missing: each is a request."""
+
+JOINED: Final = 1
+"""A block that is there between two runs is fetched again, rather than asked around."""
 
 
 class Download:
@@ -40,31 +59,48 @@ class Download:
         fault: What is being waited out; None while bytes come.
     """
 
-    def __init__(self, content: Content, around: Surroundings) -> None:
+    def __init__(self, content: Content, around: Surroundings, has_another_way: Callable[[], bool]) -> None:
+        """`has_another_way` says whether the service is waited for as long as `TURN_SECONDS` only."""
         self.content = content
         self.done = 0
         self.received = 0
         self.corrupt = 0
         self.fault: BitDewError | None = None
         self._around = around
+        self._has_another_way = has_another_way
+        self._away_since = 0.0
         self._file = DiskFile(around.storage.path(content.root), content, read_only=False)
         self._have = [False] * content.pieces
         self._next = 0  # every piece before it is there
+        self._partly: Collection[int] = ()
 
-    async def run(self, claimed: bytes | None) -> None:
-        """Return when the file is whole and durable, however long the service is away meanwhile.
+    async def run(self, found: Found, look: Callable[[], Awaitable[None]]) -> None:
+        """Return when the file is whole and durable. Where there is no other way, the service is waited for.
 
-        `claimed` is the bitfield of the pieces that were durable; without it everything that is there is looked at.
+        `found` is what is in the file; its pieces are looked at, unless that was just done. `look` is called now and
+        then meanwhile, for the figures.
 
         Raises:
             PeerError: `swarm.corrupt`, if a piece is not what was published.
             HostError: `storage.full`, `storage.failed`.
-            BitDewError: what the service says: `data.not-found`, `storage.failed`, `certificate.revoked`.
+            BitDewError: what the service says: `data.not-found`, `storage.failed`, `certificate.revoked`; if there is
+                another way, also `service.unreachable` and its like.
         """
-        async with self._around.bandwidth.turn():
-            await self._adopt(claimed)
+        work = asyncio.ensure_future(self._run(found))
+        try:
+            while not work.done():
+                await wait_at_most(self._around.clock, LOOK_SECONDS, asyncio.wait({work}))
+                await look()
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _run(self, found: Found) -> None:
+        async with self._around.bandwidth.turn(self.content.root):
+            await self._adopt(found)
             while self.done < self.content.size:
-                await patiently(self._fetch_part, on=self._passes)
+                await patiently(lambda: self._fetch_next(found.map), on=self._passes)
         await asyncio.to_thread(self._file.sync, whole=True)
 
     async def checkpoint(self) -> bytes:
@@ -77,18 +113,25 @@ class Download:
         await asyncio.to_thread(self._file.sync, whole=False)
         return have
 
-    async def _adopt(self, claimed: bytes | None) -> None:
-        """Look at what is in the file already: nobody watched it since."""
+    async def _adopt(self, found: Found) -> None:
+        """Look at what is in the file already, if nobody watched it since."""
         content, storage = self.content, self._around.storage
         if await asyncio.to_thread(self._file.adopt) <= 0:
             return
-        known = unpacked(claimed, content.pieces) if claimed is not None else None
-        self._have = known or [True] * content.pieces
+        self._have, self._partly = list(found.have), found.unfinished
         for number, there in enumerate(self._have):
-            if there and await asyncio.to_thread(storage.has_piece, content, number):
-                self.done += self._length(number)
+            if there and (found.read or await asyncio.to_thread(storage.has_piece, content, number)):
+                self.done += length_of_piece(content, number)
             else:
                 self._have[number] = False
+
+    async def _fetch_next(self, map_: BlockMap | None) -> None:
+        while self._have[self._next]:
+            self._next += 1
+        if map_ is not None and self._next in self._partly:
+            await self._fetch_blocks(map_)
+        else:
+            await self._fetch_part()
 
     async def _fetch_part(self) -> None:
         """Fetch the first pieces that are missing, as many as a part has."""
@@ -103,9 +146,9 @@ class Download:
                 async for chunk in chunks:
                     self.received += len(chunk)
                     self.fault = None
-                    await around.bandwidth.take(len(chunk))
+                    await around.bandwidth.take(len(chunk), content.root)
                     buffer += chunk
-                    while number < end and len(buffer) >= (length := self._length(number)):
+                    while number < end and len(buffer) >= (length := length_of_piece(content, number)):
                         if writing is not None:
                             await writing
                         writing = asyncio.ensure_future(self._put(number, bytes(buffer[:length])))
@@ -118,36 +161,68 @@ class Download:
                 await asyncio.gather(writing, return_exceptions=True)
 
     def _gap(self) -> tuple[int, int]:
-        """The first missing piece, and the piece behind the last one that is missing after it within a part."""
-        while self._have[self._next]:
-            self._next += 1
+        """The first missing piece, and the one behind the last that is missing as a whole after it within a part."""
         end = self._next + 1
         most = min(self.content.pieces, self._next + PART // self.content.piece_length)
-        while end < most and not self._have[end]:
+        while end < most and not self._have[end] and end not in self._partly:
             end += 1
         return self._next, end
 
+    async def _fetch_blocks(self, map_: BlockMap) -> None:
+        """Fetch the missing blocks of the first piece that is missing, a few runs of them at the same time."""
+        number, turn = self._next, asyncio.Semaphore(RUNS)
+
+        async def fetch(first: int, end: int) -> None:
+            async with turn:
+                await self._fetch_run(map_, first, end)
+
+        results = await asyncio.gather(*(fetch(*run) for run in map_.gaps(number, JOINED)), return_exceptions=True)
+        for fault in results:
+            if fault is not None:
+                raise fault
+        self._have[number] = True
+        self.done += length_of_piece(self.content, number)
+
+    async def _fetch_run(self, map_: BlockMap, first: int, end: int) -> None:
+        content, around, came = self.content, self._around, bytearray()
+        start = first * BLOCK
+        path, stop = f"/v1/content/{content.root}", start + map_.length(first, end)
+        async with aclosing(around.link.download(path, start, stop)) as chunks:
+            async for chunk in chunks:
+                self.received += len(chunk)
+                self.fault = None
+                await around.bandwidth.take(len(chunk), content.root)
+                came += chunk
+        raw = bytes(came)
+        hashes = await asyncio.to_thread(leaves_of, raw)
+        if any(map_.leaf(block) != leaf for block, leaf in enumerate(hashes, first)):
+            raise self._wrong(first * BLOCK // content.piece_length)
+        await asyncio.to_thread(around.storage.put_blocks, content.root, start, raw)
+        map_.mark(first, end)
+
     async def _put(self, number: int, raw: bytes) -> None:
         if not await asyncio.to_thread(self._around.storage.put_piece, self.content, number, raw):
-            self.corrupt += 1
-            name = f"{self.content.root[:16]}…"
-            raise error(
-                "swarm.corrupt",
-                f"What the service sends of {name} is not what was published",
-                why=f"piece {number} of {self.content.pieces} is wrong",
-                do="Nothing: it was thrown away, the repository's copy is checked, and this one is taken again later.",
-                piece=number,
-                root=self.content.root,
-            )
+            raise self._wrong(number)
         self._have[number] = True
         self.done += len(raw)
 
-    def _length(self, number: int) -> int:
-        """Bytes of a piece: the last one may be short."""
-        return min(self.content.piece_length, self.content.size - number * self.content.piece_length)
+    def _wrong(self, number: int) -> BitDewError:
+        """Something of piece `number` came wrong."""
+        self.corrupt += 1
+        return error(
+            "swarm.corrupt",
+            f"What the service sends of {self.content.root[:16]}… is not what was published",
+            why=f"piece {number} of {self.content.pieces} is wrong",
+            do="Nothing: it was thrown away, the repository's copy is checked, and this one is taken again later.",
+            piece=number,
+            root=self.content.root,
+        )
 
     def _passes(self, fault: Exception) -> bool:
         if not isinstance(fault, BitDewError) or not is_passing(fault):
             return False
+        now = self._around.clock.monotonic()
+        if self.fault is None:
+            self._away_since = now
         self.fault = fault
-        return True
+        return now - self._away_since < TURN_SECONDS or not self._has_another_way()

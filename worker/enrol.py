@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bitdew.client.enrolment import enrol
 from bitdew.core.errors import error
@@ -18,6 +18,8 @@ from bitdew.trust.tls import client_context
 from bitdew.trust.tokens import JoinToken
 from bitdew.wire.models import ServiceReply
 from bitdew.wire.transport import Transport, service_url
+
+from .settings import save_said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +34,8 @@ def identity_folder(home: Path) -> IdentityFolder:
     return IdentityFolder(home / IDENTITY)
 
 
-async def join(url: str, token: str, settings: WorkerSettings) -> Identity:
-    """Make this host a worker of the service at `url`, and keep `settings` for its starts.
+async def join(url: str, token: str, settings: WorkerSettings, said: dict[str, Any] | None = None) -> Identity:
+    """Make this host a worker of the service at `url`, and keep `settings` for its starts, or what was `said` of them.
 
     It can be repeated: keys are kept before they are certified, and a home that has joined this service already keeps
     its identity, without the token being used up, unless its certificates ended meanwhile. A service that moved is
@@ -49,12 +51,12 @@ async def join(url: str, token: str, settings: WorkerSettings) -> Identity:
     lock = HomeLock(settings.home, "worker")
     await asyncio.to_thread(lock.acquire)
     try:
-        return await _join(base, parsed, settings)
+        return await _join(base, parsed, settings, settings.said() if said is None else said)
     finally:
         lock.release()
 
 
-async def _join(url: str, parsed: JoinToken, settings: WorkerSettings) -> Identity:
+async def _join(url: str, parsed: JoinToken, settings: WorkerSettings, said: dict[str, Any]) -> Identity:
     folder = identity_folder(settings.home)
     known = await asyncio.to_thread(_known, settings.home, folder)
     if known is not None and known.fingerprint != parsed.fingerprint:
@@ -63,7 +65,7 @@ async def _join(url: str, parsed: JoinToken, settings: WorkerSettings) -> Identi
         known = await enrol(url, parsed, settings.name, folder, {Role.WORKER})
     elif known.url != url:
         known = await _moved(url, folder, known)
-    await asyncio.to_thread(settings.save)
+    await asyncio.to_thread(save_said, settings.home, said)
     return known
 
 

@@ -14,7 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from bitdew.core.states import MachineState, PlacementState
 from bitdew.hypervisor import Handle
-from bitdew.wire.models import EndpointText, ErrorView, LaunchOrder, Order, PlaceOrder
+from bitdew.wire.models import EndpointText, ErrorView, LaunchOrder, Order, PlaceOrder, PortModel, SnapshotModel
+
+from .plugins.contract import Replica
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class PlacementEntry:
         from_repository: Bytes that came from the service's repository.
         from_peers: Bytes that came from everybody else.
         corrupt: Pieces that arrived wrong.
+        reused: Bytes that were taken from other copies on this host.
         freed: Bytes that its files took on the disk right before they were removed; 0 as long as they are there, and
             where another datum needs them.
         reason: Why it is as it is, if something went wrong.
@@ -47,6 +50,7 @@ class PlacementEntry:
     from_repository: int = 0
     from_peers: int = 0
     corrupt: int = 0
+    reused: int = 0
     freed: int = 0
     reason: ErrorView | None = None
 
@@ -66,6 +70,10 @@ class MachineEntry:
         halting: An order to halt it was applied.
         console_bytes: How much of the console file the service has confirmed.
         console_characters: The same in characters.
+        held: Its user paused it.
+        body: The machine of which this one has the disk, and under whose uid its driver knows it; "" if it is its own.
+        snapshots: What of it was saved, oldest first.
+        ports: The ports of this host that lead to it.
     """
 
     uid: str
@@ -78,6 +86,10 @@ class MachineEntry:
     halting: bool = False
     console_bytes: int = 0
     console_characters: int = 0
+    held: bool = False
+    body: str = ""
+    snapshots: list[SnapshotModel] = field(default_factory=list)
+    ports: list[PortModel] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,21 @@ class HeldCopy:
     mtime: int
 
 
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """How far a held copy was read back. Instants are seconds since the epoch; 0 is never.
+
+    Attributes:
+        piece: The next one to be read.
+        whole: When the last one of all was read.
+        read: When any was read last.
+    """
+
+    piece: int = 0
+    whole: float = 0.0
+    read: float = 0.0
+
+
 @dataclass(slots=True)
 class Recollection:
     """Everything that the journal has, read at the start of a worker.
@@ -104,6 +131,8 @@ class Recollection:
         placements: What is known of each datum.
         machines: What is known of each machine.
         copies: The files that were verified, by root.
+        scrubs: How far each of them was read back.
+        told: What each plug-in and bridge knows to be held, by its name and the data's uids.
     """
 
     generation: int = 0
@@ -112,10 +141,13 @@ class Recollection:
     placements: list[PlacementEntry] = field(default_factory=list)
     machines: list[MachineEntry] = field(default_factory=list)
     copies: dict[str, HeldCopy] = field(default_factory=dict)
+    scrubs: dict[str, Scrub] = field(default_factory=dict)
+    told: dict[str, dict[str, Replica]] = field(default_factory=dict)
 
 
 PLACEMENT: Final = TypeAdapter(PlacementEntry)
 MACHINE_ENTRY: Final = TypeAdapter(MachineEntry)
+TOLD: Final = TypeAdapter(Replica)
 _ADDRESS: Final[TypeAdapter[str]] = TypeAdapter(EndpointText)
 
 

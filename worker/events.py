@@ -25,8 +25,13 @@ class EventKind(StrEnum):
     PLACEMENT = "placement"
     PROGRESS = "progress"
     MACHINE = "machine"
+    JOB = "job"
     UNKNOWN_FILE = "unknown-file"
+    EVICTED = "evicted"
     RENEWED = "renewed"
+    LIMITS = "limits"
+    ACTIVITY = "activity"
+    SHARING = "sharing"
     TROUBLE = "trouble"
     STOPPING = "stopping"
 

@@ -7,6 +7,7 @@ more peers and when to give up stands in `patience`.
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,31 +16,41 @@ from bitdew.clock import wait_at_most
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.states import PlacementState
+from bitdew.swarm.bitfield import packed
 from bitdew.wire.models import AnnounceReply, AnnounceRequest, ErrorView
 
 from .download import Download
-from .figures import Figures, figures_of
+from .figures import Figures
+from .help import Help
+from .holding import Holding
+from .link import is_passing
+from .membership import Membership
 from .metainfo import metainfo_of
+from .nothing import hold_nothing
 from .patience import ASK_SECONDS, CHECKPOINT_SECONDS, PATIENCE_SECONDS, Patience
+from .reuse import found_here
+from .scrubbing import good_pieces, rotten
+from .way import Way, way_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
+    from bitdew.core.content import Content
     from bitdew.swarm.metainfo import Metainfo
     from bitdew.swarm.transfer import Transfer
     from bitdew.wire.models import PlaceOrder
 
     from .entries import HeldCopy
+    from .reuse import Found
     from .surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
 _S = PlacementState
-LOOK_SECONDS: Final = 0.25
-"""How often the figures of a download are looked at."""
+_CHANCE: Final = random.Random()  # noqa: S311 (it spreads load, and keeps no secret)
 
 
-class Copy:
+class Copy(Holding, Membership):
     """One content on this host.
 
     Attributes:
@@ -49,7 +60,8 @@ class Copy:
         wanted: The data that want it.
         peers: Where it can be had, the repository not among them.
         repository: Where the service's own seeder listens.
-        protocol: How the latest order wants it fetched: "http", or anything else for by swarm.
+        protocol: How the latest order wants it fetched: "http", "bittorrent", or "auto" for whichever suits it.
+        copies: How many hosts hold it or are to, as the latest order says; 0 if it does not.
         state: assigned, fetching, verifying, held or failed.
         reason: What went wrong, if something did.
         done: Bytes in verified pieces.
@@ -63,6 +75,7 @@ class Copy:
         self.peers: set[Endpoint] = set()
         self.repository = Endpoint.parse(order.repository)
         self.protocol: str = order.protocol
+        self.copies = order.copies
         self.state = _S.ASSIGNED
         self.reason: ErrorView | None = None
         self.done = 0
@@ -73,25 +86,20 @@ class Copy:
         self._task: asyncio.Task[None] | None = None
         self._dealt_with: BitDewError | None = None
         self._claimed: bytes | None = None
+        self._masks: Mapping[int, Sequence[bool]] = {}
+        self._help: Help | None = None
+        self._looked: HeldCopy | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is on its way: not held, and not given up."""
+        return self._task is not None and not self._task.done() and self.state is not _S.HELD
 
     def learn(self, order: PlaceOrder) -> None:
         """Take the peers of `order`; how it wants the bytes fetched counts from the next attempt on."""
-        self.protocol = order.protocol
+        self.protocol, self.copies = order.protocol, order.copies
         self.repository = Endpoint.parse(order.repository)
         self.meet(Endpoint.parse(text) for text in order.peers)
-
-    def meet(self, peers: Iterable[Endpoint]) -> int:
-        """Take `peers`; how many of them are new."""
-        new = set(peers) - self.peers - {self.repository}
-        self.peers |= new
-        if self._transfer is not None:
-            self._transfer.add_peers({*new, self.repository})
-        return len(new)
-
-    @property
-    def figures(self) -> Figures:
-        """Where the bytes came from, since this attempt, or this worker, started."""
-        return self._earlier + self._current()
 
     def carry_on(self, tasks: asyncio.TaskGroup, held: HeldCopy | None, *, first: str) -> None:
         """Work towards a held copy, unless that is being done already: for the datum `first` then.
@@ -121,17 +129,24 @@ class Copy:
         except BitDewError as fault:
             log.info("pieces could not be made durable", root=self.root, key=fault.key, why=str(fault))
 
+    async def _checkpoint_in_time(self, watch: Patience) -> None:
+        began = self._around.clock.monotonic()
+        await self.checkpoint()
+        watch.checkpoint_took(self._around.clock.monotonic() - began)
+
     # The steps
 
     async def _run(self, held: HeldCopy | None) -> None:
         try:
+            if not self.size:
+                await hold_nothing(self.root, held, self._around.storage, self._move, self._keep)
             if held is None or not await self._offer(held):
                 await self._obtain(trusted=held is None)
             while True:
                 fault = await self._until_doubted()
                 await self._around.journal.forget_copy(self.root)
                 await self._move(_S.FETCHING, fault)
-                await self._mend()
+                await self._mend(fault)
         except BitDewError as fault:
             await self._fail(fault)
         except Exception as fault:
@@ -145,77 +160,95 @@ class Copy:
             await self._around.journal.forget_copy(self.root)
             return False
         await asyncio.to_thread(self._around.storage.settle, self.root, self.size)
-        await self._join(await self._metainfo(), None, complete=True)
-        self.done = self.size
+        await self._join(await self._metainfo(), None, complete=True, dials=self._around.moved)
+        self.done, self._looked = self.size, found
         await self._move(_S.HELD)
         return True
 
-    async def _obtain(self, *, trusted: bool) -> None:
-        """Fetch what is missing. `trusted` is False when the file is not what was known of it."""
+    async def _obtain(self, *, trusted: bool, because: BitDewError | None = None) -> None:
+        """Fetch what is missing, `because` something went wrong. `trusted`: the file is what was known of it."""
         storage = self._around.storage
-        await asyncio.to_thread(storage.admit, self.root, self.size)
+        await self._around.room.admit(self.root, self.size)
         metainfo = await self._metainfo()
         have = await asyncio.to_thread(storage.read_have, self.root) if trusted else None
-        await self._move(_S.FETCHING)
-        if self.protocol == "http":
-            await self._fetch_by_http(metainfo, have)
-            return
+        await self._move(_S.FETCHING, because)  # a cause that goes at once would never be told
+        found = await self._look_around(metainfo.content, have)
+        if self._goes_by_http:
+            if await self._fetch_by_http(metainfo, found):
+                return
+            have = await asyncio.to_thread(storage.read_have, self.root)
+            found = await self._look_around(metainfo.content, have)
         self._claimed = have
-        await self._join(metainfo, have, complete=False)
+        await self._join_with(metainfo, found)
         await self._fetch()
 
-    async def _mend(self) -> None:
-        """Fetch again what the disk lost, in the way in which it is fetched."""
-        if self.protocol == "http":
-            await self._leave()
-            await self._obtain(trusted=False)
-        else:
-            await self._fetch()
+    async def _mend(self, fault: BitDewError) -> None:
+        """Read what the disk still has, and fetch what it lost, and only that, in the way in which it is fetched."""
+        storage = self._around.storage
+        metainfo = await self._metainfo()
+        await self._leave()
+        good = await good_pieces(storage, metainfo.content)
+        bad = [number for number, there in enumerate(good) if not there]
+        told = rotten(metainfo.content, bad, because=fault) if bad else None
+        if told is not None:
+            await self._move(_S.FETCHING, told)
+        await asyncio.to_thread(storage.write_have, self.root, packed(good))
+        if bad and self._goes_by_http:
+            await self._obtain(trusted=True, because=told)
+            return
+        await self._join_with(metainfo, await self._look_around(metainfo.content, packed(good)))
+        await self._fetch()
+
+    async def _look_around(self, content: Content, have: bytes | None) -> Found:
+        """Find what this host has of the content already; `have` are the pieces that are known to be in its file."""
+
+        def progressed(done: int) -> None:
+            self.done = done
+            self._around.keeper.copy_progressed(self)
+
+        found = await found_here(content, have, self._around, progressed)
+        self._earlier += Figures(reused=found.reused)
+        return found
 
     async def _metainfo(self) -> Metainfo:
         return await metainfo_of(self.root, self.size, self._around.storage, self._around.link)
 
-    async def _join(self, metainfo: Metainfo, have: bytes | None, *, complete: bool) -> None:
-        self._transfer = await self._around.swarm.add(
-            metainfo,
-            self._around.storage.path(self.root),
-            peers=[self.repository, *sorted(self.peers)],
-            have=have,
-            complete=complete,
-        )
+    @property
+    def _goes_by_http(self) -> bool:
+        return way_for(self.protocol, self.size, self.copies) is Way.HTTP
 
-    async def _leave(self) -> None:
-        self._earlier += self._current()
-        self._download = None
-        if self._transfer is not None:
-            transfer, self._transfer = self._transfer, None
-            await self._around.swarm.remove(transfer)
+    async def _fetch_by_http(self, metainfo: Metainfo, found: Found) -> bool:
+        """Return when the copy is held and the journal knows it; `found` is what is in the file.
 
-    async def _fetch_by_http(self, metainfo: Metainfo, have: bytes | None) -> None:
-        """Return when the copy is held and the journal knows it; `have` names the pieces that are there."""
-        clock, watch = self._around.clock, Patience(self._around.clock)
-        self._download = download = Download(metainfo.content, self._around)
-        work = asyncio.ensure_future(download.run(have))
-        told: BitDewError | None = None
+        False, if nobody insists on HTTPS and it does not lead there: the swarm is to go on with what came.
+        """
+        watch, insisting = Patience(self._around.clock), self.protocol == "http"
+        download = self._download = Download(metainfo.content, self._around, lambda: not insisting and bool(self.peers))
+
+        async def look() -> None:
+            if self.done != download.done:
+                self.done = download.done
+                self._around.keeper.copy_progressed(self)
+            if (self.reason is None) != (download.fault is None):
+                await self._move(_S.FETCHING, download.fault)
+            if watch.checkpoint_is_due(self.done):
+                await self._checkpoint_in_time(watch)
+
         try:
-            while not work.done():
-                await wait_at_most(clock, LOOK_SECONDS, asyncio.wait({work}))
-                if self.done != download.done:
-                    self.done = download.done
-                    self._around.keeper.copy_progressed(self)
-                if (told is None) != (download.fault is None):
-                    told = download.fault
-                    await self._move(_S.FETCHING, told)
-                if watch.checkpoint_is_due(self.done):
-                    await self.checkpoint()
-            await work
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await download.run(found, look)
+        except BitDewError as fault:
+            if insisting:
+                raise
+            log.info("what does not come by HTTPS is fetched by swarm", root=self.root, key=fault.key, why=str(fault))
+            await self.checkpoint()
+            await self._leave()
+            await self._move(_S.FETCHING)
+            return False
         await self._leave()
         await self._move(_S.VERIFYING)
-        await self._join(metainfo, None, complete=True)
+        await self._join(metainfo, None, complete=True, dials=False)
         await self._keep()
+        return True
 
     async def _fetch(self) -> None:
         """Return when the copy is held and the journal knows it."""
@@ -244,32 +277,13 @@ class Copy:
         await asyncio.to_thread(storage.settle, self.root, self.size)
         await journal.save_copy(self.root, found)
         await asyncio.to_thread(storage.forget_have, self.root)
-        self.done = self.size
+        self.done, self._looked = self.size, found
+        if self._transfer is not None and self._transfer.banned:
+            # Whoever sent wrong pieces mends them, from here too; a peer that is banned could not.
+            metainfo = self._transfer.metainfo
+            await self._leave()
+            await self._join(metainfo, None, complete=True)
         await self._move(_S.HELD)
-
-    async def _claim_holds(self) -> bool:
-        """Whether the pieces that an earlier worker had are still what they were: nobody watched them since.
-
-        Otherwise everything is checked; False if something is missing then.
-        """
-        claimed, self._claimed = self._claimed, None
-        transfer = self._transfer
-        if claimed is None or transfer is None:
-            return True
-        content, storage = transfer.metainfo.content, self._around.storage
-        if len(claimed) == -(-content.pieces // 8) and await asyncio.to_thread(
-            storage.proves, self.root, content, claimed
-        ):
-            return True
-        log.warning("pieces of an earlier start have changed; the file is checked", root=self.root)
-        return await transfer.recheck()
-
-    async def _rejoin(self) -> None:
-        if self._transfer is None:
-            return
-        metainfo, have = self._transfer.metainfo, await self._transfer.checkpoint()
-        await self._leave()
-        await self._join(metainfo, have, complete=False)
 
     async def _follow(self, watch: Patience) -> None:
         """Follow the transfer until it is held.
@@ -281,9 +295,13 @@ class Copy:
         if transfer is None:
             raise error("swarm.failed", f"The transfer of {self.root[:16]}… is gone")
         held = asyncio.ensure_future(transfer.wait_held())
+        self._help = Help(transfer, self._around, lambda: self.repository, _CHANCE)
+        helping = asyncio.ensure_future(self._help.run())
         try:
             seen = 0
             while not held.done():
+                if helping.done():
+                    helping.result()
                 self._dealt_with = transfer.error
                 change = asyncio.ensure_future(transfer.next_change(seen))
                 either = asyncio.wait({held, change}, return_when=asyncio.FIRST_COMPLETED)
@@ -296,17 +314,18 @@ class Copy:
             await held
         finally:
             held.cancel()
-            await asyncio.gather(held, return_exceptions=True)
+            helping.cancel()
+            await asyncio.gather(held, helping, return_exceptions=True)
+            self._earlier, self._help = self._earlier + self._helped(), None
 
     async def _look_after(self, transfer: Transfer, watch: Patience) -> None:
         """What is due between two changes of a transfer."""
-        before = self.done
-        self._take_progress()
-        if self.done != before:
+        progress, came = transfer.progress, transfer.progress.downloaded + self._helped().from_repository
+        if self.done != progress.done or came != watch.downloaded:
+            self.done = progress.done
             self._around.keeper.copy_progressed(self)
-        progress = transfer.progress
-        watch.saw(progress.downloaded, working=progress.state != "fetching")
-        fault = transfer.error
+        watch.saw(came, working=progress.state != "fetching")
+        fault = transfer.error or (self._help.fault if self._help is not None else None)
         if fault is not None and (self.reason is None or self.reason.message != fault.message):
             await self._move(self.state, fault)  # a bad source, or a file that was not what it should be
         if progress.state == "finished" and self.state is not _S.VERIFYING:
@@ -314,32 +333,25 @@ class Copy:
         elif progress.state == "fetching" and self.state is _S.VERIFYING:
             await self._move(_S.FETCHING, fault)
         if watch.checkpoint_is_due(self.done):
-            await self.checkpoint()
+            await self._checkpoint_in_time(watch)
         if watch.is_over():
             why = f"no byte in {PATIENCE_SECONDS:g} s, with {progress.peers} peers connected"
             raise error("swarm.stalled", f"{self.root[:16]}… does not arrive", why=why, done=self.done, size=self.size)
         if watch.question_is_due():
-            await self._ask_for_peers()
+            watch.asked(answered=await self._ask_for_peers())
 
-    async def _ask_for_peers(self) -> None:
+    async def _ask_for_peers(self) -> bool:
+        """Have the service name more peers; whether it is there to answer."""
         try:
             request = AnnounceRequest(root=self.root)
             reply = await self._around.link.call("POST", "/v1/announce", AnnounceReply, body=request, seconds=5.0)
             new = self.meet([Endpoint.parse(text) for text in reply.peers])
         except BitDewError as fault:
             log.info("the service named no more peers", root=self.root, key=fault.key)
-            return
+            return not is_passing(fault)
         if new:
             await self._around.keeper.copy_changed(self, moved=False)
-
-    async def _until_doubted(self) -> BitDewError:
-        """Offer the copy until the disk fails it; return the fault."""
-        transfer = self._transfer
-        if transfer is None:
-            raise error("swarm.failed", f"The transfer of {self.root[:16]}… is gone")
-        while (fault := transfer.error) is None or fault.key == "swarm.corrupt" or fault is self._dealt_with:
-            await transfer.next_change(transfer.changes)
-        return fault
+        return True
 
     async def _fail(self, fault: BitDewError) -> None:
         """Leave the swarm, and say why. What is there stays, for the next attempt."""
@@ -355,15 +367,3 @@ class Copy:
         self.state = state
         self.reason = None if fault is None else ErrorView.of(fault)
         await self._around.keeper.copy_changed(self, moved=True)
-
-    def _take_progress(self) -> None:
-        if self._transfer is not None:
-            self.done = self._transfer.progress.done
-
-    def _current(self) -> Figures:
-        """The figures of what is under way."""
-        if self._download is not None:
-            return Figures(from_repository=self._download.received, corrupt=self._download.corrupt)
-        if self._transfer is not None:
-            return figures_of(self._transfer.progress, self.repository, self.peers)
-        return Figures()

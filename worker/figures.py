@@ -17,17 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Payload bytes that came from the repository and from everybody else, and pieces that arrived wrong."""
+    """Where bytes came from.
+
+    Attributes:
+        from_repository: Payload bytes from the repository.
+        from_peers: Payload bytes from everybody else.
+        corrupt: Pieces that arrived wrong.
+        reused: Bytes that were taken from other contents of this host.
+    """
 
     from_repository: int = 0
     from_peers: int = 0
     corrupt: int = 0
+    reused: int = 0
 
     def __add__(self, other: Figures) -> Figures:
         return Figures(
             self.from_repository + other.from_repository,
             self.from_peers + other.from_peers,
             self.corrupt + other.corrupt,
+            self.reused + other.reused,
         )
 
 

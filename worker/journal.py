@@ -13,6 +13,7 @@ leaves either the whole write or none of it, and writes reach the disk in the or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,12 @@ from bitdew.wire.models import Order
 from .entries import (
     MACHINE_ENTRY,
     PLACEMENT,
+    TOLD,
     HeldCopy,
     MachineEntry,
     PlacementEntry,
     Recollection,
+    Scrub,
     Spoilt,
     machine_from,
     order_from,
@@ -40,6 +43,8 @@ from .entries import (
 
 if TYPE_CHECKING:
     from bitdew.core.clock import Clock
+
+    from .plugins.contract import Replica
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], None]
@@ -59,6 +64,11 @@ CREATE TABLE placements (uid TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE machines (uid TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE copies (root TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL);
 """
+_LATER: Final = (
+    "CREATE TABLE IF NOT EXISTS scrubs (root TEXT PRIMARY KEY, piece INTEGER, whole REAL, read REAL)",
+    "CREATE TABLE IF NOT EXISTS told (listener TEXT, uid TEXT, body TEXT, PRIMARY KEY (listener, uid))",
+)
+"""What a release that does not know it can do without, so that the version stays."""
 
 
 class Journal:
@@ -133,6 +143,18 @@ class Journal:
         """
         await self._forget("machines", uid, generation)
 
+    async def forget_errand(self, uid: str, generation: int) -> None:
+        """The service knows what came of the errand. Its generation stays, as a machine's does."""
+        await self._forget(None, uid, generation)
+
+    async def forget_run(self, uid: str, generation: int) -> None:
+        """The service knows how the run ended, and so the order of `generation` is done with."""
+
+        def write(database: sqlite3.Connection) -> None:
+            database.execute("UPDATE orders SET body = '' WHERE subject = ? AND generation <= ?", (uid, generation))
+
+        await self._keep(("orders", uid), write)
+
     async def save_copy(self, root: str, held: HeldCopy) -> None:
         """Keep that the file of `root` was verified, and what it looked like."""
         await self._save("copies", root, "INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", root, held.size, held.mtime)
@@ -141,6 +163,30 @@ class Journal:
         """The file of `root` is not known to be whole any more."""
         await self._save("copies", root, "DELETE FROM copies WHERE root = ?", root)
 
+    async def save_scrub(self, root: str, scrub: Scrub) -> None:
+        """Keep how far the copy of `root` was read back."""
+        values = (root, scrub.piece, scrub.whole, scrub.read)
+        await self._save("scrubs", root, "INSERT OR REPLACE INTO scrubs VALUES (?, ?, ?, ?)", *values)
+
+    async def forget_scrub(self, root: str) -> None:
+        """The copy of `root` is not held any more."""
+        await self._save("scrubs", root, "DELETE FROM scrubs WHERE root = ?", root)
+
+    async def save_told(self, listener: str, replica: Replica) -> None:
+        """Keep that `listener` has taken that `replica` is held."""
+        row = f"{listener} {replica.uid}"
+        values = (listener, replica.uid, TOLD.dump_json(replica).decode())
+        await self._save("told", row, "INSERT OR REPLACE INTO told VALUES (?, ?, ?)", *values)
+
+    async def forget_told(self, listener: str, uid: str) -> None:
+        """`listener` knows that the copy of the datum `uid` goes."""
+        statement = "DELETE FROM told WHERE listener = ? AND uid = ?"
+        await self._save("told", f"{listener} {uid}", statement, listener, uid)
+
+    async def forget_teller(self, listener: str) -> None:
+        """`listener` is told nothing any more."""
+        await self._save("told", listener, "DELETE FROM told WHERE listener = ?", listener)
+
     async def catch_up(self, clock: Clock) -> None:
         """Write what the disk refused as soon as it takes it; until cancelled."""
         while True:
@@ -148,18 +194,19 @@ class Journal:
             await clock.sleep(RETRY_SECONDS)
             self._note(await self._run(self._written))
 
-    async def _save(self, table: str, subject: str, statement: str, *values: str | int) -> None:
+    async def _save(self, table: str, subject: str, statement: str, *values: str | float) -> None:
         def write(database: sqlite3.Connection) -> None:
             database.execute(statement, values)
 
         await self._keep((table, subject), write)
 
-    async def _forget(self, table: str, uid: str, generation: int) -> None:
+    async def _forget(self, table: str | None, uid: str, generation: int) -> None:
         def write(database: sqlite3.Connection) -> None:
-            database.execute(f"DELETE FROM {table} WHERE uid = ?", (uid,))  # noqa: S608 - one of two names above
+            if table is not None:
+                database.execute(f"DELETE FROM {table} WHERE uid = ?", (uid,))  # noqa: S608 - one of two names above
             database.execute("UPDATE orders SET body = '' WHERE subject = ? AND generation <= ?", (uid, generation))
 
-        await self._keep((table, uid), write)
+        await self._keep((table or "errands", uid), write)
 
     async def _keep(self, row: tuple[str, str], write: Write) -> None:
         """Have `write` done now, or else when the disk allows it, unless a later one for `row` replaces it."""
@@ -239,6 +286,8 @@ class Journal:
         if version == 0:
             with closing(database.cursor()) as cursor:
                 cursor.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        for statement in _LATER:
+            database.execute(statement)
         found = Recollection()
         for (value,) in database.execute("SELECT value FROM facts WHERE name = 'generation'"):
             found.generation = value
@@ -250,6 +299,11 @@ class Journal:
         found.machines = [machine_from(b) for (b,) in database.execute("SELECT body FROM machines")]
         for root, size, mtime in database.execute("SELECT root, size, mtime FROM copies"):
             found.copies[root] = HeldCopy(size, mtime)
+        for root, piece, whole, read in database.execute("SELECT root, piece, whole, read FROM scrubs"):
+            found.scrubs[root] = Scrub(piece, whole, read)
+        for listener, uid, body in database.execute("SELECT listener, uid, body FROM told"):
+            with contextlib.suppress(ValidationError):  # it is told again, then
+                found.told.setdefault(listener, {})[uid] = TOLD.validate_json(body)
         return found
 
     def _set_aside(self, why: str) -> BitDewError:

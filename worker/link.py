@@ -95,12 +95,13 @@ class ServiceLink:
         path: str,
         reply: type[R],
         *,
-        body: BaseModel | None = None,
+        body: BaseModel | AsyncIterator[bytes] | None = None,
+        query: dict[str, str] | None = None,
         seconds: float | None = REPLY_SECONDS,
     ) -> R:
         """As `Transport.call`."""
         async with self._in_use() as used:
-            return await used.call(method, path, reply, body=body, seconds=seconds)
+            return await used.call(method, path, reply, body=body, query=query, seconds=seconds)
 
     async def download(self, path: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """As `Transport.download`."""

@@ -14,7 +14,7 @@ import structlog
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid
-from bitdew.core.orders import OrderKind
+from bitdew.core.orders import ErrandKind, OrderKind
 from bitdew.core.states import MachineState
 from bitdew.wire import limits
 from bitdew.wire.models import ConsoleChunk, ErrorView, MachineReport
@@ -23,6 +23,7 @@ from . import console
 from .entries import MachineEntry
 from .events import EventKind
 from .machine import ENDED, Machine
+from .room import folder_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .events import Announcer
     from .machine import Premises
     from .outbox import Outbox
+    from .settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
@@ -52,20 +54,45 @@ class Machines:
         self._orders: dict[str, Order] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
+    def lend(self, settings: WorkerSettings) -> None:
+        """Let in what `settings` lend from now on. What is here stays, even if it is more."""
+        self._premises.settings = self._premises.room.settings = settings
+
     async def resume(self, entries: Iterable[MachineEntry], orders: Iterable[Order], tasks: asyncio.TaskGroup) -> None:
         """Go on where the journal says that the worker was: find machines that run, and end unknown ones."""
         self._tasks = tasks
         for entry in entries:
             self.machines[entry.uid] = Machine(self._premises, entry, self._changed)
         await self._sweep()
-        for machine in self.machines.values():
-            self._begin(machine)
+        gone = {uid for uid, machine in list(self.machines.items()) if not await self._regard(machine)}
         for order in orders:
             known_machine = self.machines.get(order.subject)
+            if order.subject in gone:
+                continue
             if known_machine is None and order.kind is OrderKind.HALT:
                 continue  # carried out and confirmed
             if known_machine is None or known_machine.entry.generation < order.generation:
                 await self.apply(order)
+
+    @property
+    def needed(self) -> set[str]:
+        """The contents that machines run from, or wait for."""
+        entries = [machine.entry for machine in self.machines.values()]
+        return {entry.order.root for entry in entries if entry.state not in ENDED}
+
+    def disk_of(self, uid: str) -> int:
+        """Bytes that the machine `uid` takes of the disk beyond the copy that it runs from."""
+        return self._premises.room.disk_of(uid)
+
+    @property
+    def running(self) -> bool:
+        """Whether any machine was started, and has not ended."""
+        return any(machine.entry.state in {_S.STARTING, _S.RUNNING} for machine in self.machines.values())
+
+    @property
+    def starting(self) -> bool:
+        """Whether a machine is between its disk and its first instruction."""
+        return any(machine.entry.state in {_S.PREPARING, _S.STARTING} for machine in self.machines.values())
 
     async def apply(self, order: Order) -> None:
         """Carry out a launch or halt order that the journal has accepted."""
@@ -73,6 +100,7 @@ class Machines:
         machine = self.machines.get(order.subject)
         if machine is None and order.kind is OrderKind.LAUNCH and order.launch is not None:
             entry = MachineEntry(order.subject, order.generation, order.launch, _S.REQUESTED)
+            await self._inherit(entry)
             machine = self.machines[order.subject] = Machine(self._premises, entry, self._changed)
             await self._journal.save_machine(entry)
             self._begin(machine)
@@ -84,9 +112,49 @@ class Machines:
                 machine.halt()
         self._outbox.mark_machine(order.subject, urgent=True)
 
+    async def _regard(self, machine: Machine) -> bool:
+        """Go on with a machine of an earlier life of this worker; False if another one has taken all of it over."""
+        heir = next((m for m in self.machines.values() if m.entry.order.continues == machine.entry.uid), None)
+        if heir is not None and heir.entry.body:  # killed between the two halves of handing over
+            del self.machines[machine.entry.uid]
+            await self._journal.forget_machine(machine.entry.uid, machine.entry.generation)
+            return False
+        if machine.kept:
+            size = await asyncio.to_thread(folder_size, machine.folder)
+            self._premises.room.grew(machine.entry.uid, size)
+        self._begin(machine)
+        return True
+
+    async def _inherit(self, entry: MachineEntry) -> None:
+        """Give a new machine what is kept of the one that it goes on from, if that is still here."""
+        before = self.machines.get(entry.order.continues or "")
+        if before is None or not before.kept:
+            return
+        entry.body, entry.hypervisor = before.entry.body or before.entry.uid, before.entry.hypervisor
+        entry.snapshots = list(before.entry.snapshots)
+        await self._journal.save_machine(entry)
+        del self.machines[before.entry.uid]
+        self._premises.room.grew(before.entry.uid, 0)
+        await self._journal.forget_machine(before.entry.uid, before.entry.generation)
+
+    async def attend(self, uid: str, kind: ErrandKind, name: str | None) -> bytes | None:
+        """Do once what is asked of the machine `uid`; a picture, if that is what it was.
+
+        Raises:
+            BitDewError: `machine.not-found`, and as `Machine.attend`.
+        """
+        machine = self.machines.get(uid)
+        if kind is ErrandKind.CLEAR and (machine is None or machine.entry.state in ENDED):
+            if machine is not None:
+                await self._clear_away(machine)
+            return None
+        if machine is None:
+            raise error("machine.not-found", f"Machine {uid[:8]} is not on this host", uid=uid)
+        return await machine.attend(kind, name)
+
     async def _sweep(self) -> None:
         """End and remove machines that the journal does not know: left over from one that was set aside."""
-        known = {Uid(uid) for uid in self.machines}
+        known = {Uid(machine.entry.body or uid) for uid, machine in self.machines.items()}
         for driver in self._premises.hypervisors.values():
             try:
                 for uid in await driver.sweep(self._premises.folder, known):
@@ -140,6 +208,8 @@ class Machines:
             hypervisor=entry.hypervisor,
             reason=reason,
             console=chunk,
+            ports=entry.ports,
+            snapshots=entry.snapshots,
         )
         return report, part
 
@@ -155,7 +225,7 @@ class Machines:
             await self._journal.save_machine(entry)
             if part.more:  # no haste while it runs: it may write without end
                 self._outbox.mark_machine(entry.uid, urgent=entry.state in ENDED)
-        if report.state in ENDED and entry.state in ENDED:
+        if report.state in ENDED and entry.state in ENDED and not machine.kept:
             if self._tasks is None:
                 await self._clear_away(machine)
             else:

@@ -20,6 +20,7 @@ from bitdew.wire.models import ErrorView, PlacementReport
 
 from .entries import PlacementEntry
 from .events import EventKind
+from .figures import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .events import Announcer
     from .fetching import Copy
     from .outbox import Outbox
-    from .surroundings import Surroundings
+    from .surroundings import Surroundings, Witness
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,9 @@ _NO_ROOT: Final = "0" * 64
 class Placements:
     """All data on this host, and what the service wants of them."""
 
-    def __init__(self, around: Surroundings, copies: Copies, outbox: Outbox, announcer: Announcer) -> None:
+    def __init__(
+        self, around: Surroundings, copies: Copies, outbox: Outbox, announcer: Announcer, witness: Witness
+    ) -> None:
         self.entries: dict[str, PlacementEntry] = {}
         self._journal = around.journal
         self._storage = around.storage
@@ -51,9 +54,10 @@ class Placements:
         self._copies = copies
         self._outbox = outbox
         self._announcer = announcer
+        self._witness = witness
         self._orders: dict[str, Order] = {}
         self._dropping: set[str] = set()
-        self._earlier: dict[str, tuple[int, int, int]] = {}
+        self._earlier: dict[str, Figures] = {}
         self._warned: dict[str, str] = {}
         self._tasks: asyncio.TaskGroup | None = None
         around.keeper = self
@@ -65,18 +69,25 @@ class Placements:
         self._tasks = tasks
         for entry in entries:
             self.entries[entry.uid] = entry
-            self._earlier[entry.uid] = (entry.from_repository, entry.from_peers, entry.corrupt)
+            self._earlier[entry.uid] = Figures(entry.from_repository, entry.from_peers, entry.corrupt, entry.reused)
         for entry in list(self.entries.values()):
             try:
                 await self._resume(entry, tasks)
             except BitDewError as fault:
                 await self._fail(entry, fault)
+        for entry in self.entries.values():
+            self._witness.changed(entry)
         for order in orders:
             known = self.entries.get(order.subject)
             if known is None and order.kind is OrderKind.DROP:
                 continue  # carried out and confirmed
             if known is None or known.generation < order.generation:
                 await self.apply(order)
+
+    @property
+    def needed(self) -> set[str]:
+        """The contents that orders want here, or want gone: what became of them is not the end of it."""
+        return {entry.order.root for entry in self.entries.values() if entry.state not in {_S.FAILED, _S.GONE}}
 
     async def _resume(self, entry: PlacementEntry, tasks: asyncio.TaskGroup) -> None:
         if entry.state is _S.GONE:
@@ -87,6 +98,8 @@ class Placements:
         elif entry.state is not _S.FAILED:
             if entry.state is _S.HELD and not await self._copies.looks_whole(entry.order.root):
                 entry.state = _S.FETCHING  # before the service is told that it is held
+            if entry.state in {_S.FETCHING, _S.VERIFYING}:
+                await asyncio.to_thread(self._storage.keep_room, entry.order.root, entry.order.size)
             await self._copies.want(entry.uid, entry.order, tasks)
 
     async def _fail(self, entry: PlacementEntry, fault: BitDewError) -> None:
@@ -118,12 +131,13 @@ class Placements:
         if entry is None or entry.state in {_S.FAILED, _S.GONE}:
             entry = PlacementEntry(order.subject, order.generation, wish, _S.ASSIGNED, self._clock.now())
             self.entries[order.subject] = entry
-            self._earlier[order.subject] = (0, 0, 0)
+            self._earlier[order.subject] = Figures()
             self._warned.pop(order.subject, None)
         else:
             entry.generation = order.generation
             entry.order = wish.model_copy(update={"peers": _joined(wish.peers, entry.order.peers)})
         await self._journal.save_placement(entry)
+        self._witness.changed(entry)
         self._outbox.mark_placement(entry.uid, urgent=True)
         try:
             copy = await self._copies.want(entry.uid, entry.order, self._tasks)
@@ -157,6 +171,7 @@ class Placements:
             await self._journal.save_placement(entry)
 
         try:
+            await self._witness.leaving(entry)
             if not await self._copies.release(entry.uid, entry.order.root, removing):
                 entry.freed = 0
             entry.state, entry.reason, entry.done = _S.GONE, None, 0
@@ -173,6 +188,14 @@ class Placements:
         later = self._orders.get(entry.uid)
         if later is not None and later.generation > entry.generation:
             await self.apply(later)
+
+    async def take_attribute(self, uid: str, name: str) -> None:
+        """The attribute of the datum `uid` is called `name` now."""
+        entry = self.entries.get(uid)
+        if entry is not None and entry.order.attribute != name:
+            entry.order = entry.order.model_copy(update={"attribute": name})
+            await self._journal.save_placement(entry)
+            self._witness.changed(entry)
 
     # What a copy tells
 
@@ -196,32 +219,39 @@ class Placements:
                     EventKind.PROGRESS, uid, f"{entry.order.name} is arriving", done=copy.done, size=copy.size
                 )
 
+    async def copy_evicted(self, root: str) -> None:
+        """Nothing of a content that failed is here any more: it made room."""
+        for entry in list(self.entries.values()):
+            if entry.order.root == root and entry.state is _S.FAILED:
+                entry.done = 0
+                await self._journal.save_placement(entry)
+                self._outbox.mark_placement(entry.uid, urgent=False)
+
     async def _take(self, entry: PlacementEntry, copy: Copy, *, moved: bool) -> None:
         self._take_figures(entry, copy)
         if entry.state is _S.FAILED and copy.state is not _S.HELD:
             moved = False  # it is fetched again for another datum: this one was not ordered anew
-        entered = entry.state is not copy.state
+        news = entry.state is not copy.state or _gist(copy.reason) not in {"", _gist(entry.reason)}
         if moved:
             entry.state = PLACEMENT.check(entry.state, copy.state, of=entry.uid)
             entry.reason = copy.reason
             if entry.state is _S.HELD and entry.seconds is None:
                 entry.seconds = max(0.0, (self._clock.now() - entry.started).total_seconds())
+            self._witness.changed(entry)
         peers = [str(peer) for peer in sorted(copy.peers)]
         entry.order = entry.order.model_copy(update={"peers": _joined(peers, entry.order.peers)})
         await self._journal.save_placement(entry)
         if moved:
             self._outbox.mark_placement(entry.uid, urgent=True)
-            if entered:
+            if news:
                 self._tell(entry)
 
     def _take_figures(self, entry: PlacementEntry, copy: Copy) -> None:
         entry.done = copy.done
         if copy.first == entry.uid:
-            repository, peers, corrupt = self._earlier.get(entry.uid, (0, 0, 0))
-            figures = copy.figures
-            entry.from_repository = repository + figures.from_repository
-            entry.from_peers = peers + figures.from_peers
-            entry.corrupt = corrupt + figures.corrupt
+            figures = self._earlier.get(entry.uid, Figures()) + copy.figures
+            entry.from_repository, entry.from_peers = figures.from_repository, figures.from_peers
+            entry.corrupt, entry.reused = figures.corrupt, figures.reused
 
     def _tell(self, entry: PlacementEntry) -> None:
         of = f"{entry.order.name} ({format_size(entry.order.size)})"
@@ -236,6 +266,7 @@ class Placements:
             seconds=entry.seconds,
             from_repository=entry.from_repository,
             from_peers=entry.from_peers,
+            reused=entry.reused,
             freed=entry.freed,
         )
 
@@ -253,7 +284,7 @@ class Placements:
                 return None
             return PlacementReport(uid=uid, root=_NO_ROOT, state=_S.GONE, generation=order.generation)
         reason = entry.reason
-        if reason is not None and entry.state in INTENDED and self._warned.get(uid) == reason.key:
+        if reason is not None and entry.state in INTENDED and self._warned.get(uid) == _gist(reason):
             reason = None
         return PlacementReport(
             uid=uid,
@@ -266,6 +297,7 @@ class Placements:
             from_repository=entry.from_repository,
             from_peers=entry.from_peers,
             corrupt=entry.corrupt,
+            reused=entry.reused,
             freed=entry.freed if entry.state is _S.GONE else 0,
             reason=reason,
         )
@@ -273,11 +305,18 @@ class Placements:
     async def confirmed(self, report: PlacementReport) -> None:
         """The service has taken `report`: what is gone need not be told again."""
         if report.reason is not None:
-            self._warned[report.uid] = report.reason.key
+            self._warned[report.uid] = _gist(report.reason)
         entry = self.entries.get(report.uid)
         if report.state is _S.GONE and entry is not None and entry.state is _S.GONE:
             del self.entries[report.uid]
             await self._journal.forget_placement(report.uid, entry.generation)
+
+
+def _gist(reason: ErrorView | None) -> str:
+    """What makes a reason another one than before: of a copy that rotted also how many of its pieces did."""
+    if reason is None:
+        return ""
+    return reason.message if reason.key == "storage.rotten" else reason.key
 
 
 def _joined(first: Iterable[str], second: Iterable[str]) -> list[str]:

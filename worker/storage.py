@@ -1,8 +1,8 @@
 """The folder of copies: one file for each content, what is needed to go on fetching it, and how much room there is.
 
 Owns `<home>/copies`: `<root>` (the bytes), `<root>.torrent` (how they are fetched and verified), `<root>.have` (which
-pieces are durable). It must not decide what is held, and it removes nothing but these three files, on request: what it
-does not know stays.
+pieces are durable), `<root>.sketch` and `<root>.blocks` (what the blocks are, to compare it with others). It must not
+decide what is held, and it removes nothing but these files, on request: what it does not know stays.
 
 Everything here blocks; callers run it in a thread.
 """
@@ -17,23 +17,24 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from bitdew.core.content import root_of_piece
 from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
 from .entries import HeldCopy
+from .eviction import Leftover
+from .pieces import forget_cached, holds, is_piece
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from bitdew.core.content import Content
 
 MARGIN: Final = 16 * 2**20
 """Bytes of the file system that are left to everybody else."""
 
-_OURS: Final = re.compile(r"(?P<root>[0-9a-f]{64})(?:\.torrent|\.have)?")
+_OURS: Final = re.compile(r"(?P<root>[0-9a-f]{64})(?:\.(?:torrent|have|sketch|blocks))?")
 _UNFINISHED: Final = ".writing-"
 
 
@@ -47,6 +48,7 @@ class Storage:
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
         self._incoming: set[str] = set()
+        self._beside = 0
 
     def open(self, known: Collection[str]) -> list[Path]:
         """Make the folder if need be; return what lies in it and belongs to none of the contents `known`.
@@ -76,8 +78,10 @@ class Storage:
             HostError: `storage.full`, with the figures; `storage.failed`.
         """
         with self._lock, _told(self.folder, "Measuring"):
-            used = sum(self._sizes.values()) - self._sizes.get(root, 0)
-            if used + size > self.quota:
+            counted = self._sizes.get(root, 0)
+            used = sum(self._sizes.values()) - counted + self._beside
+            # What counts in full already stays let in: a quota that was lowered concerns what is new.
+            if size > counted and used + size > self.quota:
                 raise error(
                     "storage.full",
                     f"There is no room for {format_size(size)} more in the host's quota",
@@ -99,6 +103,27 @@ class Storage:
                     wanted=wanted,
                     free=max(0, free),
                 )
+            self._sizes[root] = size
+            self._incoming.add(root)
+
+    def lend(self, quota: int) -> None:
+        """Hold `quota` bytes of copies at most from now on. What was let in stays, even if it is more."""
+        with self._lock:
+            self.quota = quota
+
+    def stand_beside(self, size: int) -> None:
+        """Machines take `size` bytes of the quota beside the copies from now on."""
+        with self._lock:
+            self._beside = size
+
+    def left(self) -> int:
+        """Bytes of the quota that are free; less than 0 if more is taken than is lent."""
+        with self._lock:
+            return self.quota - sum(self._sizes.values()) - self._beside
+
+    def keep_room(self, root: str, size: int) -> None:
+        """An earlier start let `root` in, of `size` bytes: it stays let in, whatever the quota is now."""
+        with self._lock:
             self._sizes[root] = size
             self._incoming.add(root)
 
@@ -124,13 +149,34 @@ class Storage:
             self._sizes.setdefault(root, self._allocated(root))
 
     def figures(self) -> tuple[int, int]:
-        """Bytes that copies take, those on their way at their full size; and bytes that the file system could take.
+        """Bytes that copies and machines' disks take, and bytes that the file system could take.
+
+        Copies on their way count at their full size.
 
         Raises:
             HostError: `storage.failed`.
         """
         with self._lock, _told(self.folder, "Measuring"):
-            return sum(self._sizes.values()), max(0, shutil.disk_usage(self.folder).free - MARGIN)
+            return sum(self._sizes.values()) + self._beside, max(0, shutil.disk_usage(self.folder).free - MARGIN)
+
+    def counted(self) -> set[str]:
+        """The contents that count: something of them is here, or coming."""
+        with self._lock:
+            return set(self._sizes)
+
+    def leftovers(self, roots: Iterable[str]) -> list[Leftover]:
+        """What is here of `roots`; those of which nothing is are left out.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        found = []
+        for root in roots:
+            with _told(self.path(root), "Measuring"):
+                size = sum(_blocks(self.folder / name) for name in _names(root))
+                if size and (status := _status(self.path(root))) is not None:
+                    found.append(Leftover(status.st_mtime_ns, root, size))
+        return found
 
     def look(self, root: str) -> HeldCopy | None:
         """The file of `root` as it is now, or None if there is none.
@@ -157,6 +203,10 @@ class Storage:
         """
         self._write(f"{root}.torrent", encoded)
 
+    def write_nothing(self, root: str) -> None:
+        """Make the file of `root`, which has no bytes. Raises HostError `storage.full`, `storage.failed`."""
+        self._write(root, b"")
+
     def read_have(self, root: str) -> bytes | None:
         """The bitfield of the pieces of `root` that are durable, or None if none is known to be."""
         return self._read(f"{root}.have")
@@ -169,6 +219,28 @@ class Storage:
         """
         self._write(f"{root}.have", field)
 
+    def read_about_blocks(self, root: str, kind: Literal["sketch", "blocks"]) -> bytes | None:
+        """The sketch of `root`, or the hashes of all its blocks; None if they are not known here."""
+        return self._read(f"{root}.{kind}")
+
+    def write_about_blocks(self, root: str, kind: Literal["sketch", "blocks"], raw: bytes) -> None:
+        """Keep the sketch of `root`, or the hashes of all its blocks.
+
+        Raises:
+            HostError: `storage.full`, `storage.failed`.
+        """
+        self._write(f"{root}.{kind}", raw)
+
+    def others(self, root: str, smallest: int) -> list[str]:
+        """The contents beside `root` of which there may be `smallest` bytes or more here.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        with _told(self.folder, "Reading"):
+            paths = [self.folder / match["root"] for p in self.folder.iterdir() if (match := _OURS.fullmatch(p.name))]
+            return sorted({path.name for path in paths if path.name != root and _blocks(path) >= smallest})
+
     def proves(self, root: str, content: Content, field: bytes) -> bool:
         """Whether the pieces that the bitfield `field` names are in the file of `root` as they should be.
 
@@ -177,7 +249,7 @@ class Storage:
         """
         with _told(self.path(root), "Reading"), self.path(root).open("rb") as file:
             named = (n for n in range(content.pieces) if field[n // 8] & (0x80 >> n % 8))
-            return all(_holds(file, content, number) for number in named)
+            return all(holds(file, content, number) for number in named)
 
     def has_piece(self, content: Content, number: int) -> bool:
         """Whether piece `number` of `content` is in its file as it should be.
@@ -186,7 +258,19 @@ class Storage:
             HostError: `storage.failed`.
         """
         with _told(self.path(content.root), "Reading"), self.path(content.root).open("rb") as file:
-            return _holds(file, content, number)
+            return holds(file, content, number)
+
+    def reads_well(self, content: Content, number: int) -> bool:
+        """As `has_piece`, from the disk itself rather than from the memory of what was read or written lately.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        with _told(self.path(content.root), "Reading"), self.path(content.root).open("rb") as file:
+            forget_cached(file, number * content.piece_length, content.piece_length)
+            good = holds(file, content, number)
+            forget_cached(file, number * content.piece_length, content.piece_length)
+            return good
 
     def put_piece(self, content: Content, number: int, raw: bytes) -> bool:
         """Write `raw` into the file as piece `number` of `content`, if it is that; otherwise nothing, and False.
@@ -196,12 +280,22 @@ class Storage:
         Raises:
             HostError: `storage.full`; `storage.failed`, also if the file is gone.
         """
-        if not _is_piece(raw, content, number):
+        if not is_piece(raw, content, number):
             return False
         with _told(self.path(content.root), "Writing"), self.path(content.root).open("r+b") as file:
             file.seek(number * content.piece_length)
             file.write(raw)
         return True
+
+    def put_blocks(self, root: str, start: int, raw: bytes) -> None:
+        """Write `raw`, which was verified, into the file of `root` at the byte `start`. It is durable after a sync.
+
+        Raises:
+            HostError: `storage.full`; `storage.failed`, also if the file is gone.
+        """
+        with _told(self.path(root), "Writing"), self.path(root).open("r+b") as file:
+            file.seek(start)
+            file.write(raw)
 
     def forget_have(self, root: str) -> None:
         """Nothing is known of the pieces of `root` any more.
@@ -260,29 +354,23 @@ class Storage:
             _sync_folder(self.folder)
 
 
-def _names(root: str) -> tuple[str, str, str]:
-    """The files of `root`: the bytes, the list of durable pieces, the .torrent."""
-    return root, f"{root}.have", f"{root}.torrent"
+def _names(root: str) -> tuple[str, ...]:
+    """The files of `root`: the bytes, the list of durable pieces, the .torrent, and what is known of the blocks."""
+    return root, f"{root}.have", f"{root}.torrent", f"{root}.sketch", f"{root}.blocks"
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What the system knows of a file; None if there is none."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _blocks(path: Path) -> int:
     """Bytes that a file takes on the disk (POSIX counts in blocks of 512); 0 if there is none."""
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
-
-
-def _holds(file: BinaryIO, content: Content, number: int) -> bool:
-    """Whether piece `number` of `content` is in `file`."""
-    file.seek(number * content.piece_length)
-    return _is_piece(file.read(min(content.piece_length, content.size - file.tell())), content, number)
-
-
-def _is_piece(raw: bytes, content: Content, number: int) -> bool:
-    """Whether `raw` is piece `number` of `content`, by its hash tree."""
-    expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
-    return bool(raw) and root_of_piece(raw, content) == expected
+    status = _status(path)
+    return 0 if status is None else status.st_blocks * 512
 
 
 @contextmanager

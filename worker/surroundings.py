@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bitdew.swarm.session import Swarm
 
     from .bandwidth import Bandwidth
+    from .entries import PlacementEntry
     from .fetching import Copy
     from .journal import Journal
     from .link import ServiceLink
@@ -28,10 +29,34 @@ class Keeper(Protocol):
     def copy_progressed(self, copy: Copy) -> None:
         """Bytes arrived."""
 
+    async def copy_evicted(self, root: str) -> None:
+        """Nothing of a content that failed is here any more."""
+
+
+class Room(Protocol):
+    """Who has room for a copy."""
+
+    async def admit(self, root: str, size: int) -> None:
+        """Keep room for all `size` bytes of `root`. Raises HostError: `storage.full`, `storage.failed`."""
+
+
+class Witness(Protocol):
+    """Who is told what becomes of data here, and need not know why."""
+
+    def changed(self, entry: PlacementEntry) -> None:
+        """A datum's state or order changed, or is known from an earlier start."""
+
+    async def leaving(self, entry: PlacementEntry) -> None:
+        """Return when the datum's copy may go, within a bounded time."""
+
 
 @dataclass(slots=True)
 class Surroundings:
-    """What every copy needs. `keeper` is set before the first copy is wanted."""
+    """What every copy needs. `keeper` and `room` are set before the first copy is wanted.
+
+    Attributes:
+        moved: The swarm listens at another port than before, where those who knew this host do not find it.
+    """
 
     swarm: Swarm
     storage: Storage
@@ -39,4 +64,6 @@ class Surroundings:
     link: ServiceLink
     bandwidth: Bandwidth
     clock: Clock
+    moved: bool = False
     keeper: Keeper = field(init=False)
+    room: Room = field(init=False)

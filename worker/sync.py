@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from .console import ConsolePart
     from .entries import Recollection
+    from .errands import Errands
     from .events import Announcer
+    from .jobs.jobs import Jobs
     from .journal import Journal
     from .link import ServiceLink
     from .machines import Machines
@@ -67,16 +69,21 @@ class Sync:
         recalled: Recollection,
         placements: Placements,
         machines: Machines,
+        errands: Errands,
+        jobs: Jobs,
         outbox: Outbox,
         host: Callable[[], Awaitable[HostReport]],
         clock: Clock,
         announcer: Announcer,
         has_expired: Callable[[], bool],
+        doubt: Callable[[str], None],
     ) -> None:
         """`host` makes the host's report as it is now; `recalled` is what the journal had at the start.
 
-        `has_expired` says whether this host's own certificate has ended.
+        `has_expired` says whether this host's own certificate has ended. `doubt` is told each content of which a peer
+        got wrong pieces from here.
         """
+        self._doubt = doubt
         self._has_expired = has_expired
         self.generation = recalled.generation
         self._last = dict(recalled.generations)
@@ -85,6 +92,8 @@ class Sync:
         self._journal = journal
         self._placements = placements
         self._machines = machines
+        self._errands = errands
+        self._jobs = jobs
         self._outbox = outbox
         self._host = host
         self._clock = clock
@@ -249,6 +258,8 @@ class Sync:
             for order in fresh.values():
                 self._last[order.subject] = order.generation
                 await self._carry_out(order)
+        for root in reply.doubted:
+            self._doubt(root)
         if reply.full and not self._full:
             self._full = True
             self._outbox.wake()
@@ -260,6 +271,10 @@ class Sync:
         try:
             if order.kind in {OrderKind.PLACE, OrderKind.DROP}:
                 await self._placements.apply(order)
+            elif order.kind is OrderKind.ERRAND:
+                self._errands.apply(order)
+            elif order.kind in {OrderKind.RUN, OrderKind.CANCEL}:
+                await self._jobs.apply(order)
             else:
                 await self._machines.apply(order)
         except BitDewError:
@@ -269,7 +284,7 @@ class Sync:
         """The service does not know yet that `order` was received: tell where its subject stands."""
         if order.kind in {OrderKind.PLACE, OrderKind.DROP}:
             self._outbox.mark_placement(order.subject, urgent=True)
-        else:
+        elif order.kind in {OrderKind.LAUNCH, OrderKind.HALT}:  # what came of others is told on ways of their own
             self._outbox.mark_machine(order.subject, urgent=True)
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:

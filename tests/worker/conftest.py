@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -26,12 +27,13 @@ from bitdew.worker.enrol import identity_folder
 from bitdew.worker.events import Event
 from bitdew.worker.settings import WorkerSettings
 
+from bitdew.core.blocks import sketch_of
 from bitdew.core.content import ContentHasher
 from bitdew.core.data import ImageRecord, SignedRecord
 from bitdew.core.errors import error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid, new_uid
-from bitdew.core.orders import OrderKind
+from bitdew.core.orders import ErrandKind, OrderKind
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.metainfo import Metainfo, build_metainfo
 from bitdew.swarm.session import Swarm
@@ -46,18 +48,25 @@ from bitdew.trust.tokens import JoinToken
 from bitdew.wire.models import (
     AnnounceReply,
     AnnounceRequest,
+    AttributeNamesReply,
+    AttributeNamesRequest,
     AuthorityReply,
     EnrolReply,
     EnrolRequest,
+    ErrandOrder,
+    ErrandReport,
+    ErrorView,
     LaunchOrder,
     MachineReport,
     MetainfoReply,
+    Nothing,
     Order,
     PlacementReport,
     PlaceOrder,
     RecordModel,
     RenewRequest,
     ServiceReply,
+    SketchReply,
     SyncReply,
     SyncRequest,
 )
@@ -105,6 +114,15 @@ def metainfo_of(content: bytes) -> Metainfo:
     return build_metainfo(hasher.finish())
 
 
+def leaves_in(path: Path) -> bytes:
+    """The leaf hashes of a file."""
+    content = path.read_bytes()
+    hasher = ContentHasher(len(content), keep_leaves=True)
+    hasher.update(content)
+    hasher.finish()
+    return hasher.leaves
+
+
 def bootable(size: int, seed: int = 1) -> bytes:
     """Bytes that are as good as random, with the signature of a bootable disk."""
     raw = random.Random(seed).randbytes(size)  # noqa: S311 - nothing secret
@@ -124,12 +142,23 @@ class ScriptedService:
         self.placements: dict[str, PlacementReport] = {}
         self.machines: dict[str, MachineReport] = {}
         self.consoles: dict[str, str] = {}
+        self.results: dict[str, ErrandReport] = {}
         self.history: list[tuple[str, str]] = []
+        self.reasons: dict[str, list[ErrorView]] = {}
         self.peers: list[Endpoint] = []
         self.announces = 0
         self.ranges: list[tuple[str, str]] = []
+        self.helped: list[tuple[int, int]] = []
+        self.asked_blocks: list[str] = []
+        self.forgotten: set[str] = set()
+        self.reading = 0
+        self.busy = 0
+        self.refusal: Exception | None = None
+        self.refused = 0
         self.lose_replies = 0
         self.ask_full = False
+        self.attributes: dict[str, str] = {}
+        self.named = 0
         self.revoked = False
         self.validity: timedelta | None = None
         self.metainfos: dict[str, Metainfo] = {}
@@ -150,9 +179,14 @@ class ScriptedService:
         routes, app = Routes(), new_application(self._guard)
         worker = {Role.WORKER}
         routes.add("POST", "/v1/sync", self._sync, body=SyncRequest, roles=worker)
+        routes.add("POST", "/v1/errands/{uid}/result", self._result, body=ErrandReport, roles=worker)
         routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
+        routes.add("POST", "/v1/attribute-names", self._names, body=AttributeNamesRequest, roles=worker)
         routes.add("GET", "/v1/metainfo/{root}", self._metainfo, roles=worker)
+        routes.add("GET", "/v1/sketch/{root}", self._sketch, roles=worker)
+        routes.add("GET", "/v1/blocks/{root}", self._blocks, roles=worker)
         routes.add("GET", "/v1/content/{root}", self._content, roles=worker)
+        routes.add("GET", "/v1/help/{root}", self._help, roles=worker)
         routes.add("POST", "/v1/identity/renew", self._renew, body=RenewRequest, roles=worker)
         routes.add("GET", "/v1/service", self._about, roles=worker)
         routes.add("GET", "/v1/ca", self._ca, roles=None)
@@ -197,7 +231,14 @@ class ScriptedService:
         return published
 
     def order(
-        self, kind: str, subject: str, *, place: Any = None, launch: Any = None, generation: int | None = None
+        self,
+        kind: str,
+        subject: str,
+        *,
+        place: Any = None,
+        launch: Any = None,
+        errand: Any = None,
+        generation: int | None = None,
     ) -> Order:
         self.generation = max(self.generation + 1, generation or 0)
         made = Order(
@@ -208,13 +249,19 @@ class ScriptedService:
             cause="the test says so",
             place=place,
             launch=launch,
+            errand=errand,
         )
         self.orders.append(made)
         self._stir()
         return made
 
     def place(
-        self, data: Published, peers: Sequence[Endpoint] = (), generation: int | None = None, protocol: Any = "auto"
+        self,
+        data: Published,
+        peers: Sequence[Endpoint] = (),
+        generation: int | None = None,
+        protocol: Any = "auto",
+        copies: int = 0,
     ) -> Order:
         wish = PlaceOrder(
             name=data.name,
@@ -224,6 +271,7 @@ class ScriptedService:
             repository=str(self.repository.endpoint),
             protocol=protocol,
             peers=[str(peer) for peer in peers],
+            copies=copies,
         )
         return self.order("place", data.uid, place=wish, generation=generation)
 
@@ -248,13 +296,26 @@ class ScriptedService:
         )
         return sign_record(replace(made, **changes), self.signing)
 
-    def launch(self, data: Published, signed: SignedRecord | None = None, memory: int = 2**26) -> str:
+    def ask(self, machine: str, kind: str, name: str | None = None) -> str:
+        """Have something done with a machine; the errand's uid."""
+        uid = new_uid()
+        self.order("errand", uid, errand=ErrandOrder(machine=machine, kind=ErrandKind(kind), name=name))
+        return uid
+
+    async def asked(self, machine: str, kind: str, name: str | None = None) -> ErrandReport:
+        """What comes of an errand."""
+        uid = self.ask(machine, kind, name)
+        await self.until(lambda: uid in self.results)
+        return self.results[uid]
+
+    def launch(self, data: Published, signed: SignedRecord | None = None, memory: int = 2**26, **wishes: Any) -> str:
         wish = LaunchOrder(
             data=data.uid,
             root=data.root,
             record=RecordModel.of(signed or self.record(data)),
             memory=memory,
             cpus=1,
+            **wishes,
         )
         uid = new_uid()
         self.order("launch", uid, launch=wish)
@@ -297,6 +358,8 @@ class ScriptedService:
         for placement in asked.placements:
             self.placements[placement.uid] = placement
             self.history.append((placement.uid, str(placement.state)))
+            if placement.reason is not None:
+                self.reasons.setdefault(placement.uid, []).append(placement.reason)
         for machine in asked.machines:
             self.machines[machine.uid] = machine
             self.history.append((machine.uid, str(machine.state)))
@@ -323,12 +386,39 @@ class ScriptedService:
         top = max([asked.generation, *(o.generation for o in orders)])
         return SyncReply(generation=top, orders=orders, full=full, period=self.period)
 
+    async def _result(self, call: Call[ErrandReport]) -> Nothing:
+        self.results[call.path["uid"]] = call.body
+        self._stir()
+        return Nothing()
+
     async def _announce(self, call: Call[AnnounceRequest]) -> AnnounceReply:
         self.announces += 1
         return AnnounceReply(peers=[str(peer) for peer in self.peers])
 
+    async def _names(self, call: Call[AttributeNamesRequest]) -> AttributeNamesReply:
+        self.named += 1
+        return AttributeNamesReply(names={uid: self.attributes.get(uid, "") for uid in call.body.data})
+
     async def _metainfo(self, call: Call[Any]) -> MetainfoReply:
         return MetainfoReply(metainfo=self.metainfos[call.path["root"]].encoded)
+
+    async def _sketch(self, call: Call[Any]) -> SketchReply:
+        if call.path["root"] in self.forgotten:
+            raise error("data.not-found", "The repository has no such content", why="the test says so")
+        if self.reading > 0:
+            self.reading -= 1
+            raise error("help.busy", "The blocks are not known yet", retry_after=0.1)
+        leaves = await asyncio.to_thread(leaves_in, self.folder / call.path["root"])
+        return SketchReply(sketch=sketch_of(leaves))
+
+    async def _blocks(self, call: Call[Any]) -> FileReply:
+        """The hashes of the file's blocks as they were published, or what a test says that they are."""
+        self.asked_blocks.append(call.path["root"])
+        path = self.folder / f"{call.path['root']}.blocks"
+        if not await asyncio.to_thread(path.exists):
+            leaves = await asyncio.to_thread(leaves_in, self.folder / call.path["root"])
+            await asyncio.to_thread(path.write_bytes, leaves)
+        return FileReply(path)
 
     async def _content(self, call: Call[Any]) -> FileReply:
         """The file, whatever is in it by now; each request's range is kept."""
@@ -337,6 +427,18 @@ class ScriptedService:
         if not await asyncio.to_thread(path.exists):
             raise error("data.not-found", "The repository has no such content", why="the test says so")
         return FileReply(path)
+
+    async def _help(self, call: Call[Any]) -> FileReply:
+        """As content, if help is given: the first and the last byte of each request that is answered are kept."""
+        if self.refusal is not None:
+            self.refused += 1
+            raise self.refusal
+        if self.busy > 0:
+            self.busy -= 1
+            raise error("help.busy", "Others are helped now", retry_after=0.2)
+        first, _, last = call.request.headers["Range"].removeprefix("bytes=").partition("-")
+        self.helped.append((int(first), int(last)))
+        return FileReply(self.folder / call.path["root"])
 
     async def _about(self, call: Call[Any]) -> ServiceReply:
         return ServiceReply(
@@ -411,6 +513,7 @@ class Started:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         worker._ending.pop_all()
+        await worker._control.close()
         await worker.swarm.close()
         await worker._link.close()
         await worker._journal.close()
@@ -437,12 +540,22 @@ def start_worker(service: ScriptedService, home: Path, mock_host: MockHost) -> S
     @asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[Started]:
         clock, hypervisor = changes.pop("clock", None), changes.pop("hypervisor", None)
+        senses, plugins = changes.pop("senses", None), changes.pop("plugins", None)
+        changes |= changes.pop("settings", {})
         driver = hypervisor or MockHypervisor(host=mock_host)
         identity = changes.pop("identity", None) or await asyncio.to_thread(service.identity, home)
         settings = WorkerSettings(**{"home": home, "name": "pc-7", "listen": "127.0.0.1:0", "cpus": 2, **changes})
         events: list[Event] = []
         try:
-            made = Worker(settings, identity, clock=clock, hypervisors=[driver], on_event=events.append)
+            made = Worker(
+                settings,
+                identity,
+                clock=clock,
+                hypervisors=[driver],
+                senses=senses,
+                on_event=events.append,
+                plugins=plugins,
+            )
             async with made as worker:
                 started = Started(worker, asyncio.create_task(worker.run()), events)
                 try:
@@ -488,3 +601,20 @@ def until() -> Callable[..., Awaitable[None]]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Writes a shell script that is found before all other programs; what it gives is the script's path."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def write(name: str, script: str) -> Path:
+        # A file that was open for writing can't be run while another test's child still has it: rename makes it whole.
+        fresh = folder / f".{name}.new"
+        fresh.write_text(f"#!/bin/sh\n{script}\n")
+        fresh.chmod(0o755)
+        return fresh.rename(folder / name)
+
+    return write

@@ -86,6 +86,65 @@ async def test_only_an_order_by_http_uses_http(service, start_worker, disk_bytes
     assert service.ranges == []
 
 
+async def test_small_data_come_over_https_where_the_way_is_left_open(service, start_worker, disk_bytes):
+    data = await service.publish(disk_bytes(MIB))
+    async with start_worker():
+        service.place(data, copies=4)
+        await service.until_state(data.uid, "held")
+        assert asked(service) == [(0, data.size)]
+        assert service.placements[data.uid].from_peers == 0
+
+
+@pytest.mark.parametrize("broken", ["missing", "wrong"])
+async def test_where_the_way_is_left_open_the_swarm_has_what_the_service_has_not(
+    service, start_worker, disk_bytes, home, tmp_path, broken
+):
+    data = await service.publish(disk_bytes(MIB))
+    (tmp_path / "good").write_bytes(data.content)
+    if broken == "missing":
+        (service.folder / data.root).unlink()
+    else:
+        spoil(service.folder / data.root, MIB - 1)
+    for transfer in list(service.repository.transfers.values()):
+        await service.repository.remove(transfer)
+    async with await Swarm.start(Endpoint("127.0.0.1", 0), service.swarm_credentials("other")) as other:
+        await other.add(data.metainfo, tmp_path / "good", complete=True)
+        async with start_worker():
+            service.place(data, [other.endpoint], copies=2)
+            await service.until_state(data.uid, "held")
+            report = service.placements[data.uid]
+            assert report.reason is None
+            assert report.from_peers > 0
+            assert (home / "copies" / data.root).read_bytes() == data.content
+
+
+async def test_where_the_way_is_left_open_a_service_that_goes_away_is_not_waited_for(
+    service, start_worker, disk_bytes, home, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(download, "TURN_SECONDS", 0.5)
+    data = await service.publish(disk_bytes(16 * MIB))
+    (tmp_path / "good").write_bytes(data.content)
+    async with await Swarm.start(Endpoint("127.0.0.1", 0), service.swarm_credentials("other")) as other:
+        await other.add(data.metainfo, tmp_path / "good", complete=True)
+        async with start_worker(download=6 * MIB):
+            service.place(data, [other.endpoint], copies=1)
+            await service.until(lambda: data.uid in service.placements and service.placements[data.uid].done > 0)
+            await service.down()
+            await service.repository.close()
+            async with asyncio.timeout(20):
+                while (home / "copies" / f"{data.root}.have").exists() or not whole(home / "copies" / data.root, data):
+                    await asyncio.sleep(0.05)
+            await service.up()
+            await service.until_state(data.uid, "held")
+            report = service.placements[data.uid]
+            assert 0 < report.from_repository < data.size
+            assert 0 < report.from_peers < data.size
+
+
+def whole(path, data):
+    return path.exists() and path.read_bytes() == data.content
+
+
 @pytest.mark.parametrize("protocol", ["auto", "http"])
 @pytest.mark.parametrize("size", [1, 16384, PIECE, PIECE + 1, 3 * PIECE - 1])
 async def test_any_bytes_are_held_without_a_record(service, start_worker, home, protocol, size):
@@ -154,7 +213,7 @@ async def test_wrong_bytes_fail_the_copy_and_never_reach_the_file(service, start
         assert report.reason.fields["piece"] == 7
         assert report.corrupt == 1
         partial = (home / "copies" / data.root).read_bytes()
-        assert partial == data.content[: len(partial)]
+        assert partial == data.content[: 7 * PIECE] + bytes(data.size - 7 * PIECE)
         await asyncio.to_thread((service.folder / data.root).write_bytes, data.content)  # it was mended
         service.ranges.clear()
         service.place(data, protocol="http")

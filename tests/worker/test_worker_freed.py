@@ -8,6 +8,7 @@ import pytest
 
 from bitdew.core.errors import error
 from bitdew.swarm.settings import SwarmLimits
+from bitdew.wire.models import SyncReply
 
 MIB = 2**20
 
@@ -90,7 +91,7 @@ async def test_a_lost_reply_has_the_freed_bytes_told_again_after_a_restart(
         await service.down()
         order = service.drop(data)
         await started.worker._sync._take(  # it heard the order; then the service went
-            type("Reply", (), {"period": 5.0, "orders": [order], "generation": order.generation, "full": False})()
+            SyncReply(period=5.0, orders=[order], generation=order.generation)
         )
         await until(lambda: started.worker.placements.entries[data.uid].state == "gone")
         await started.crash()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from bitdew.worker.entries import HeldCopy, MachineEntry, PlacementEntry
 from bitdew.worker.journal import Journal
+from bitdew.worker.plugins.contract import Replica
 
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import new_uid
@@ -245,3 +247,40 @@ async def journal_of(path):
     found = await journal.open()
     await journal.close()
     return found
+
+
+# What plug-ins know ---------------------------------------------------------------------------------------------------
+
+
+def replica(uid: str) -> Replica:
+    return Replica(uid, "disk", ROOT, 5, Path("/copies") / ROOT, "hep", datetime(2026, 1, 1, 0, 0, 0, 7, tzinfo=UTC))
+
+
+async def test_what_each_listener_knows_is_there_after_a_restart(path):
+    one, two = replica("1" * 32), replica("2" * 32)
+    journal = Journal(path)
+    await journal.open()
+    for listener in ("plug-in/a", "bridge/a", "bridge/b"):
+        await journal.save_told(listener, one)
+        await journal.save_told(listener, two)
+    await journal.forget_told("plug-in/a", one.uid)
+    await journal.forget_teller("bridge/b")
+    await journal.close()
+    journal = Journal(path)
+    found = await journal.open()
+    await journal.close()
+    assert found.told == {"plug-in/a": {two.uid: two}, "bridge/a": {one.uid: one, two.uid: two}}
+
+
+async def test_a_note_of_it_that_is_spoilt_costs_that_one_alone(path):
+    journal = Journal(path)
+    await journal.open()
+    await journal.save_told("bridge/a", replica("1" * 32))
+    await journal.save_told("bridge/a", replica("2" * 32))
+    await journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE told SET body = '{' WHERE uid = ?", ("1" * 32,))
+    journal = Journal(path)
+    found = await journal.open()
+    await journal.close()
+    assert found.told == {"bridge/a": {"2" * 32: replica("2" * 32)}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ import pytest
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid
 from bitdew.testing.mock_hypervisor import MockHypervisor
+from bitdew.wire.models import PortModel
 
 KIB = 1024
 
@@ -124,7 +126,7 @@ async def test_machines_get_no_more_memory_than_the_volunteer_lends(service, sta
         first, second = service.launch(disk), service.launch(disk)
         await service.until_state(first, "running")
         await service.until_state(second, "failed")
-        assert service.machines[second].reason.key == "hypervisor.failed"
+        assert service.machines[second].reason.key == "host.full"
 
 
 async def test_without_a_hypervisor_a_machine_fails_and_no_sharing_is_announced(service, start_worker, disk):
@@ -265,10 +267,53 @@ async def test_a_machine_that_ended_never_boots_again(service, start_worker, dis
 async def test_a_machine_that_fills_the_disk_is_stopped_and_fails_with_the_reason(
     service, start_worker, disk, mock_host, monkeypatch, bound, value, key
 ):
-    monkeypatch.setattr(f"bitdew.worker.machine.{bound}", value)
+    monkeypatch.setattr(f"bitdew.worker.excess.{bound}", value)
     async with start_worker(hypervisor=MockHypervisor(host=mock_host, console_line="flood" * 100)):
         await held(service, disk)
         uid = service.launch(disk)
         await service.until_state(uid, "failed", "stopped")
         assert service.machine(uid) == "failed"
         assert service.machines[uid].reason.key == key
+
+
+async def test_a_machine_ends_with_its_deployment_though_the_service_is_away(service, start_worker, disk, mock_host):
+    async with start_worker() as started:
+        await held(service, disk)
+        uid = service.launch(disk, ends=datetime.now(UTC) + timedelta(seconds=3))
+        await service.until_state(uid, "running")
+        await service.down()
+        async with asyncio.timeout(20):
+            while started.worker.machines.machines[uid].entry.state != "stopped":
+                await asyncio.sleep(0.05)
+        await service.up()
+        await service.until_state(uid, "stopped")
+
+
+async def test_a_machine_is_given_ports_that_are_free_and_keeps_them_over_a_restart(
+    service, start_worker, disk, mock_host
+):
+    async with start_worker() as started:
+        await held(service, disk)
+        uid = service.launch(disk, network="user", seeded=False, ports=[PortModel(host=0, guest=22)])
+        await service.until_state(uid, "running")
+        (given,) = service.machines[uid].ports
+        assert given.guest == 22
+        assert given.host >= 1024
+        assert started.worker.machines.machines[uid].spec().ports == ((given.host, 22),)
+        await started.crash()
+    service.machines.clear()
+    async with start_worker():
+        await service.until_state(uid, "running")
+        assert service.machines[uid].ports == [given]
+
+
+async def test_a_port_that_is_taken_is_not_given(service, start_worker, disk):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        async with start_worker():
+            await held(service, disk)
+            wanted = [PortModel(host=taken.getsockname()[1], guest=22)]
+            uid = service.launch(disk, network="user", seeded=False, ports=wanted)
+            await service.until_state(uid, "failed")
+            assert service.machines[uid].reason.key == "port.in-use"

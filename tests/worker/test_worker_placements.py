@@ -10,6 +10,7 @@ import pytest
 from bitdew.worker.entries import PlacementEntry
 from bitdew.worker.journal import Journal
 
+from bitdew.core.errors import error
 from bitdew.core.host import Endpoint
 from bitdew.core.states import PlacementState
 from bitdew.swarm.session import Swarm
@@ -236,6 +237,7 @@ class QuickClock:
 async def test_a_silent_swarm_is_asked_about_and_then_given_up(service, start_worker, disk_bytes):
     data = await service.publish(disk_bytes(MIB))
     await service.repository.close()
+    service.refusal = error("data.not-found", "The repository has no bytes of it")
     async with start_worker(clock=QuickClock()):
         service.place(data)
         await service.until_state(data.uid, "failed")
@@ -250,6 +252,7 @@ async def test_peers_that_the_service_names_later_are_used(service, start_worker
     (tmp_path / "there").write_bytes(data.content)
     await other.add(data.metainfo, tmp_path / "there", complete=True)
     service.peers = [other.endpoint]
+    service.refusal = error("data.not-found", "The repository has no bytes of it")
     async with start_worker(clock=QuickClock()):
         service.place(data)
         await service.until_state(data.uid, "held")

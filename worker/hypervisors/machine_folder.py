@@ -19,7 +19,7 @@ from typing import Final
 
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid
-from bitdew.hypervisor import Handle, is_uid
+from bitdew.hypervisor import Handle, is_uid, remove_folder
 
 DISK: Final = "disk.qcow2"
 CONSOLE: Final = "console.log"
@@ -52,6 +52,17 @@ def claim(folder: Path) -> Iterator[int | None]:
             yield descriptor
     finally:
         os.close(descriptor)
+
+
+def remove_unlocked(folder: Path) -> bool:
+    """Remove the folder unless the machine's lock is held; whether it is gone. Blocks."""
+    if not folder.is_dir():
+        return True
+    with claim(folder) as lock:
+        if lock is None:
+            return False
+        remove_folder(folder)
+        return True
 
 
 def write_handle(folder: Path, driver: str, uid: Uid, data: dict[str, str | int]) -> Handle:
@@ -90,6 +101,11 @@ def note_asked(folder: Path) -> None:
     """Note that the worker ends the machine, so that its end is told from a failure, by a restarted worker too."""
     with contextlib.suppress(FileNotFoundError):  # somebody removed the folder of a machine that runs
         (folder / _ASKED).touch()
+
+
+def forget_asked(folder: Path) -> None:
+    """The machine runs again: that it was ended before says nothing of its next end."""
+    (folder / _ASKED).unlink(missing_ok=True)
 
 
 def was_asked(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +21,9 @@ from bitdew.core.ids import Uid
 
 from .qemu_command import machine_of
 
+Recognizer = Callable[[list[str]], Uid | None]
+"""The machine that a process with this command line runs, if any: each driver has its own."""
+
 _GLANCE: Final = 0.2
 """Seconds between two looks where the system has no pidfd (anything but Linux)."""
 
@@ -27,25 +31,26 @@ _GLANCE: Final = 0.2
 class MachineProcess:
     """A process that runs a machine. Close it, or use it as a context."""
 
-    def __init__(self, pid: int, uid: Uid, descriptor: int | None) -> None:
+    def __init__(self, pid: int, uid: Uid, descriptor: int | None, recognize: Recognizer = machine_of) -> None:
         self.pid = pid
         self._uid = uid
         self._descriptor = descriptor
+        self._recognize = recognize
 
     @classmethod
-    def find(cls, uid: Uid, hint: int = 0) -> MachineProcess | None:
+    def find(cls, uid: Uid, hint: int = 0, recognize: Recognizer = machine_of) -> MachineProcess | None:
         """The process of this machine: the one with pid `hint` if that is it, else any. Blocks for milliseconds."""
         candidates = [hint] if hint else []
         for search_all in (False, True):
             if search_all:
-                candidates = [pid for pid, found in _machines() if found == uid]
+                candidates = [pid for pid, found in _machines(recognize) if found == uid]
             for pid in candidates:
-                if process := cls._pin(pid, uid):
+                if process := cls._pin(pid, uid, recognize):
                     return process
         return None
 
     @classmethod
-    def _pin(cls, pid: int, uid: Uid) -> MachineProcess | None:
+    def _pin(cls, pid: int, uid: Uid, recognize: Recognizer) -> MachineProcess | None:
         descriptor: int | None = None
         try:
             descriptor = os.pidfd_open(pid)
@@ -53,8 +58,8 @@ class MachineProcess:
             return None
         except (AttributeError, OSError):  # no pidfd on this system
             descriptor = None
-        if machine_with_pid(pid) == uid:
-            return cls(pid, uid, descriptor)
+        if machine_with_pid(pid, recognize) == uid:
+            return cls(pid, uid, descriptor, recognize)
         if descriptor is not None:
             os.close(descriptor)
         return None
@@ -63,7 +68,7 @@ class MachineProcess:
         """Return when the process has ended."""
         if self._descriptor is None:
             # There is no event to wait for on this system.
-            while await asyncio.to_thread(machine_with_pid, self.pid) == self._uid:  # noqa: ASYNC110
+            while await asyncio.to_thread(machine_with_pid, self.pid, self._recognize) == self._uid:  # noqa: ASYNC110
                 await asyncio.sleep(_GLANCE)
             return
         loop = asyncio.get_running_loop()
@@ -109,13 +114,13 @@ class MachineProcess:
         self.close()
 
 
-def machine_with_pid(pid: int) -> Uid | None:
+def machine_with_pid(pid: int, recognize: Recognizer = machine_of) -> Uid | None:
     """The machine that this process runs, if it is alive, this user's, and runs one. Blocks."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or process.uids().real != os.getuid():
             return None
-        return machine_of(process.cmdline())
+        return recognize(process.cmdline())
     except psutil.Error:
         return None
 
@@ -131,5 +136,5 @@ def machines_below(folder: Path) -> set[Uid]:
     return found
 
 
-def _machines() -> list[tuple[int, Uid]]:
-    return [(pid, uid) for pid in psutil.pids() if (uid := machine_with_pid(pid)) is not None]
+def _machines(recognize: Recognizer = machine_of) -> list[tuple[int, Uid]]:
+    return [(pid, uid) for pid in psutil.pids() if (uid := machine_with_pid(pid, recognize)) is not None]

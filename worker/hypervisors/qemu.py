@@ -19,36 +19,42 @@ import asyncio
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Final, Literal
+
+import structlog
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Sharing
-from bitdew.core.ids import Uid
+from bitdew.core.ids import Uid, checked_name
 from bitdew.hypervisor import (
     Capabilities,
     Fingerprint,
     Handle,
     MachineSpec,
     MachineStatus,
-    check_image,
     is_uid,
-    remove_folder,
 )
 
+from ..stamps import Signature, signature
 from . import machine_folder as files
+from . import priority
 from . import qemu_command as command
+from . import qemu_control as control
+from .cgroup import Groups, find_groups
 from .machine_process import MachineProcess, machines_below
+from .priority import LOWEST
+from .qemu_disk import check_snapshot, make_overlay
 from .qemu_monitor import listening, tell
 from .qemu_probe import QemuFound, probe_qemu
+from .threads import to_the_end
 
+log = structlog.get_logger(__name__)
+
+UNHELD: Final = "by lowest priority and the machine's own number of processors alone: no control group may be made"
 _READY: Final = 60.0  # seconds until QEMU answers; on a loaded PC a start takes seconds, a hang lasts
 _QUIT: Final = 5.0  # seconds for QEMU to flush and go after it was told to quit
 _EXEC: Final = 5.0  # seconds between a fork and the program's own command line; microseconds in fact
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class QemuHypervisor:
@@ -59,12 +65,19 @@ class QemuHypervisor:
         image_tool: qemu-img's name or path.
         accelerator: "auto" takes KVM where the CPU helps it, else TCG.
         disk_bus: How the machine sees its disk.
-        network: "none", or "user": the guest reaches what the volunteer's PC reaches.
-        niceness: How far machines step back for the volunteer's own programs, 0 to 19.
+        niceness: How far machines step back for others, 0 to 19; None for what `priority` says.
     """
 
     name: Final = "qemu"
-    capabilities: Final = Capabilities(graceful_stop=True, outlives_worker=True)
+    capabilities: Final = Capabilities(
+        graceful_stop=True,
+        outlives_worker=True,
+        pause=True,
+        snapshot=True,
+        screenshot=True,
+        seed=True,
+        network=True,
+    )
 
     def __init__(
         self,
@@ -73,42 +86,47 @@ class QemuHypervisor:
         image_tool: str = "qemu-img",
         accelerator: Literal["auto", "kvm", "tcg"] = "auto",
         disk_bus: command.DiskBus = "virtio",
-        network: command.Network = "none",
-        niceness: int = 10,
+        niceness: int | None = None,
     ) -> None:
         self.missing = ""
         self._programs = (binary, image_tool)
         self._wanted: Literal["auto", "kvm", "tcg"] = accelerator
         self._disk_bus: command.DiskBus = disk_bus
-        self._network: command.Network = network
-        self._niceness = niceness
+        self._niceness = priority.niceness() if niceness is None else niceness
+        self._groups: Groups | None = None
         self._found: QemuFound | None = None
+        self._seen: Signature = ()
         self._probing = asyncio.Lock()
         self._children: dict[Uid, subprocess.Popen[bytes]] = {}
 
     async def fingerprint(self) -> Fingerprint | None:
-        """What QEMU is here; asked once, unless it was missing."""
+        """What QEMU is here; asked once, unless it was missing, or its programs are others now."""
         async with self._probing:
-            if self._found is None:
+            seen = await asyncio.to_thread(signature, self._programs)
+            if self._found is None or seen != self._seen:
+                self._seen = seen
                 found = await asyncio.to_thread(probe_qemu, *self._programs, self._wanted)
                 self._found, self.missing = (None, found) if isinstance(found, str) else (found, "")
+                self._groups = await asyncio.to_thread(find_groups)
         if self._found is None:
             return None
         return Fingerprint(
             Sharing(self.name, self._found.version),
             self._found.accelerator,
-            {"binary": self._found.binary, "sandbox": "on" if self._found.sandbox else "unknown to this QEMU"},
+            self._found.details | {"held": f"cgroup{self._groups.version}" if self._groups else "priority"},
+            programs=(self._found.binary, self._found.image_tool),
+            limits=str(self._groups or UNHELD),
         )
 
     async def prepare(self, spec: MachineSpec) -> None:
         """Make the overlay, whole or not at all."""
         found = await self._qemu()
-        await _to_the_end(_make_overlay, found.image_tool, spec)
+        await to_the_end(make_overlay, found.image_tool, spec)
 
     async def start(self, spec: MachineSpec) -> Handle:
         """Start it once; return when QEMU answers."""
         options = self._options(await self._qemu())
-        handle, started = await _to_the_end(self._spawn, spec, options)
+        handle, started = await to_the_end(self._spawn, spec, options)
         if started:
             await self._until_ready(handle)
         return handle
@@ -123,9 +141,9 @@ class QemuHypervisor:
         return True
 
     async def status(self, handle: Handle) -> MachineStatus:
-        """By its process, or by what that left in the folder."""
+        """By its process and what that says, or by what it left in the folder."""
         if await self.recover(handle):
-            return MachineStatus("running")
+            return MachineStatus("paused" if await control.is_paused(handle) else "running")
         return await asyncio.to_thread(self._ending, handle)
 
     async def wait(self, handle: Handle) -> MachineStatus:
@@ -141,6 +159,37 @@ class QemuHypervisor:
         """QEMU writes it as the machine speaks."""
         return folder / files.CONSOLE
 
+    async def pause(self, handle: Handle) -> None:
+        """Stop its processors, by QEMU itself: what it has of the host's memory stays, its CPU time does not."""
+        await control.pause(handle)
+
+    async def resume(self, handle: Handle) -> None:
+        """Let its processors go on."""
+        await control.resume(handle)
+
+    async def screenshot(self, handle: Handle, to: Path) -> None:
+        """As QEMU draws it."""
+        await control.picture(handle, to)
+
+    async def snapshot(self, handle: Handle, name: str) -> None:
+        """Into the machine's differencing disk: nothing else has to be kept with it."""
+        await control.save(handle, checked_name(name, "name of a snapshot"))
+
+    async def restore(self, spec: MachineSpec, name: str) -> Handle:
+        """Start QEMU anew, from the snapshot. A worker that is killed between the two leaves a machine that ended."""
+        checked_name(name, "name of a snapshot")
+        found = await self._qemu()
+        await to_the_end(check_snapshot, found.image_tool, spec, name)
+        process = await asyncio.to_thread(MachineProcess.find, spec.uid)
+        if process is not None:
+            with process:
+                await asyncio.to_thread(files.note_asked, spec.folder)
+                await self._quit(spec.folder, process)
+        self._reap(spec.uid)
+        handle, _ = await to_the_end(self._spawn, spec, self._options(found), name)
+        await self._until_ready(handle)
+        return handle
+
     async def stop(self, handle: Handle, grace: float) -> None:
         """Press the power button; then tell QEMU to quit; then kill it."""
         folder = files.folder_of(handle)
@@ -151,9 +200,7 @@ class QemuHypervisor:
             await asyncio.to_thread(files.note_asked, folder)
             pressed = grace > 0 and await tell(folder, "system_powerdown", within=min(grace, _QUIT))
             if not (pressed and await process.ended_within(grace)):
-                told = await tell(folder, "quit", within=_QUIT)
-                if not (told and await process.ended_within(_QUIT)):
-                    await process.kill()
+                await self._quit(folder, process)
         await asyncio.to_thread(self._reap, handle.uid)
 
     async def destroy(self, spec: MachineSpec, handle: Handle | None) -> None:
@@ -181,27 +228,36 @@ class QemuHypervisor:
         return self._found
 
     def _options(self, found: QemuFound) -> command.QemuOptions:
+        bus, nice = self._disk_bus, self._niceness
         return command.QemuOptions(
-            found.binary, found.accelerator, found.sandbox, self._disk_bus, self._network, self._niceness
+            found.binary, found.accelerator, found.sandbox, bus, nice, found.before if nice == LOWEST else ()
         )
 
-    def _spawn(self, spec: MachineSpec, options: command.QemuOptions) -> tuple[Handle, bool]:
-        """Steps 1 to 4 of the start. The handle, and whether this call started the machine."""
+    def _spawn(self, spec: MachineSpec, options: command.QemuOptions, load: str = "") -> tuple[Handle, bool]:
+        """Steps 1 to 4 of the start. The handle, and whether this call started the machine.
+
+        With `load`, a machine that ended is started again, from that snapshot.
+        """
         folder = spec.folder
         if not (folder / files.DISK).is_file():
             raise error("hypervisor.failed", f"Machine {spec.uid} has no disk", why="it was not prepared", uid=spec.uid)
         with files.claim(folder) as lock:
             if lock is None:
+                if load:
+                    raise error(
+                        "hypervisor.failed", f"Machine {spec.uid} can't be restored", why="it runs again already"
+                    )
                 with _running(spec.uid, folder) as process:
                     return self._record(spec, process.pid), False
             earlier = files.read_handle(folder)
-            if earlier is not None:
+            if earlier is not None and not load:
                 return earlier, False
+            files.forget_asked(folder)
             files.write_handle(folder, self.name, spec.uid, {})
             with listening(folder) as listener, (folder / files.LOG).open("wb") as log:
                 try:
                     child = subprocess.Popen(
-                        command.machine_command(spec, options, monitor=listener.fileno()),
+                        command.machine_command(spec, options, monitor=listener.fileno(), load=load),
                         cwd=folder,
                         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
                         stdin=subprocess.DEVNULL,
@@ -215,7 +271,14 @@ class QemuHypervisor:
                         "hypervisor.failed", f"QEMU could not be started for machine {spec.uid}", why=str(problem)
                     ) from problem
             self._children[spec.uid] = child
+            self._hold(spec, child.pid)
             return self._record(spec, child.pid), True
+
+    def _hold(self, spec: MachineSpec, pid: int) -> None:
+        """Hold a machine that was just started to what it may have; where that fails it runs on at its priority."""
+        priority.step_back(pid, self._niceness)
+        if self._groups and (why := self._groups.confine(spec.uid, pid, memory=spec.memory, cpus=spec.cpus)):
+            log.warning("a machine's control group could not be made", machine=spec.uid, why=why)
 
     def _record(self, spec: MachineSpec, pid: int) -> Handle:
         return files.write_handle(spec.folder, self.name, spec.uid, {"pid": pid, "folder": str(spec.folder)})
@@ -268,12 +331,18 @@ class QemuHypervisor:
         folder = files.folder_of(handle)
         if not folder.is_dir():
             return MachineStatus("stopped", "it was removed")
+        ran_out = self._groups is not None and self._groups.ran_out(handle.uid)
         return command.ending(
             asked=files.was_asked(folder),
             cause=files.shutdown_cause(folder),
             exit_code=exit_code,
-            last_words=files.last_words(folder),
+            last_words="its memory was not enough" if ran_out else files.last_words(folder),
         )
+
+    async def _quit(self, folder: Path, process: MachineProcess) -> None:
+        told = await tell(folder, "quit", within=_QUIT)
+        if not (told and await process.ended_within(_QUIT)):
+            await process.kill()
 
     async def _remove(self, uid: Uid, folder: Path, hint: int) -> None:
         deadline = time.monotonic() + _EXEC
@@ -284,7 +353,7 @@ class QemuHypervisor:
                     await asyncio.to_thread(files.note_asked, folder)
                     await process.kill()
                 self._reap(uid)
-            if await _to_the_end(_remove_unlocked, folder):
+            if await to_the_end(files.remove_unlocked, folder):
                 break
             if time.monotonic() > deadline:
                 raise _lock_without_process(uid, folder)
@@ -293,38 +362,8 @@ class QemuHypervisor:
         if child is not None:  # its lock is free: it is dead, and what is left of it is to be collected
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(child.wait, _QUIT)
-
-
-def _make_overlay(image_tool: str, spec: MachineSpec) -> None:
-    check_image(spec.image)
-    target = spec.folder / files.DISK
-    unfinished = target.with_suffix(".part")
-    try:
-        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if target.exists():
-            return
-        run = subprocess.run(
-            command.overlay_command(image_tool, spec.image, unfinished.name),
-            cwd=spec.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_READY,
-            check=False,
-        )
-        if run.returncode == 0:
-            unfinished.replace(target)
-            return
-        why = run.stderr.decode("utf-8", "replace").strip()[-300:]
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        why = str(problem)
-    full = "No space left" in why or "Disk quota" in why
-    raise error(
-        "storage.full" if full else "hypervisor.failed",
-        f"Machine {spec.uid} could not be given a disk",
-        why=why,
-        uid=spec.uid,
-        image=str(spec.image),
-    )
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.forget, uid)
 
 
 def _running(uid: Uid, folder: Path) -> MachineProcess:
@@ -347,34 +386,9 @@ def _lock_without_process(uid: Uid, folder: Path) -> BitDewError:
     )
 
 
-def _remove_unlocked(folder: Path) -> bool:
-    """Remove the folder unless the machine's lock is held."""
-    if not folder.is_dir():
-        return True
-    with files.claim(folder) as lock:
-        if lock is None:
-            return False
-        remove_folder(folder)
-        return True
-
-
 def _machines_in(folder: Path) -> set[Uid]:
     """The machines that have folders in `folder`, or run there. Other files are nobody's business."""
     found = machines_below(folder)
     if folder.is_dir():
         found |= {Uid(entry.name) for entry in folder.iterdir() if is_uid(entry.name) and entry.is_dir()}
     return found
-
-
-async def _to_the_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread. A cancelled caller still waits for it: half a start must not be left to run on unseen."""
-    task: asyncio.Task[Any] = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:
-                continue
-        raise

@@ -23,9 +23,13 @@ SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecon
 
 Accelerator = Literal["kvm", "tcg"]
 DiskBus = Literal["virtio", "ide"]
-Network = Literal["none", "user"]
+
+DISK_NODE: Final = "disk"
+"""What QEMU's monitor knows the machine's disk by."""
 
 _MIB: Final = 1024 * 1024
+_ACCELERATORS: Final[dict[Accelerator, str]] = {"kvm": "kvm", "tcg": "tcg,tb-size=256"}
+"""Translated code takes 256 MiB at most: left to itself, QEMU takes up to 1 GiB, whatever the machine's memory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,16 @@ class QemuOptions:
         accelerator: What runs the guest's instructions.
         sandbox: Whether this QEMU knows `-sandbox`.
         disk_bus: How the disk is attached.
-        network: "none", or "user": the guest reaches what the volunteer's PC reaches.
         niceness: How far QEMU steps back for the volunteer's own programs, 0 to 19.
+        before: Further words to begin the command with, which run the rest.
     """
 
     binary: str
     accelerator: Accelerator
     sandbox: bool
     disk_bus: DiskBus
-    network: Network
     niceness: int
+    before: tuple[str, ...] = ()
 
 
 def marker(uid: Uid) -> str:
@@ -63,38 +67,48 @@ def machine_of(command_line: list[str]) -> Uid | None:
     return None
 
 
+def snapshot_tag(name: str) -> str:
+    """What a snapshot is called in the disk. QEMU numbers them as well, and would take a name like "1" for a number."""
+    return f"bitdew-{name}"
+
+
 def overlay_command(image_tool: str, image: Path, target: str) -> list[str]:
     """Make the differencing disk: empty, it shows the image, and takes what the machine writes."""
     return [image_tool, "create", "-q", "-f", "qcow2", "-b", str(image), "-F", "raw", target]
 
 
-def machine_command(spec: MachineSpec, options: QemuOptions, *, monitor: int) -> list[str]:
-    """Run the machine; `monitor` is the descriptor of a listening socket for QMP, inherited by QEMU."""
+def machine_command(spec: MachineSpec, options: QemuOptions, *, monitor: int, load: str = "") -> list[str]:
+    """Run the machine; `monitor` is the descriptor of a listening socket for QMP, inherited by QEMU.
+
+    With `load` it goes on from the snapshot of that name.
+    """
     image = {"driver": "file", "filename": str(spec.image), "read-only": True}
     disk = {
         "driver": "qcow2",
-        "node-name": "disk",
+        "node-name": DISK_NODE,
         "discard": "unmap",
         "file": {"driver": "file", "filename": files.DISK, "discard": "unmap"},
         "backing": {"driver": "raw", "read-only": True, "file": image},
     }
     device = {"virtio": "virtio-blk-pci", "ide": "ide-hd"}[options.disk_bus]
-    nic = {"none": "none", "user": "user,model=virtio-net-pci"}[options.network]
     return [
         *("nice", "-n", str(options.niceness)),
+        *options.before,
         options.binary,
         *("-name", marker(spec.uid)),
         *("-uuid", str(uuid.UUID(spec.uid))),
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none"),
         *("-machine", "pc"),
-        *("-accel", options.accelerator),
+        *("-accel", _ACCELERATORS[options.accelerator]),
         *("-m", f"{spec.memory // _MIB}M"),
         *("-smp", str(spec.cpus)),
         *("-blockdev", json.dumps(disk)),
         # A full disk is the guest's to hear of, as of a broken one: by default QEMU would halt the machine for ever.
-        *("-device", f"{device},drive=disk,bootindex=1,werror=report"),
-        *("-nic", nic),
+        *("-device", f"{device},drive={DISK_NODE},bootindex=1,werror=report"),
+        *_seed(spec),
+        *("-nic", _nic(spec)),
+        *("-vga", "std"),  # nobody looks, but pictures are taken
         *("-chardev", f"file,id=console,path={files.CONSOLE}"),
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=qmp,fd={monitor},server=on,wait=off"),
@@ -102,7 +116,24 @@ def machine_command(spec: MachineSpec, options: QemuOptions, *, monitor: int) ->
         # Its reason to shut down goes to the log: the one witness when the worker was away as the machine ended.
         *("-trace", "enable=qemu_system_shutdown_request"),
         *(("-sandbox", SANDBOX) if options.sandbox else ()),
+        *(("-loadvm", snapshot_tag(load)) if load else ()),
     ]
+
+
+def _seed(spec: MachineSpec) -> tuple[str, ...]:
+    """The ISO in a CD drive: on IDE, where every system finds one."""
+    if spec.seed is None:
+        return ()
+    iso = {"driver": "file", "filename": str(spec.seed), "read-only": True}
+    drive = {"driver": "raw", "node-name": "seed", "read-only": True, "file": iso}
+    return ("-blockdev", json.dumps(drive), "-device", "ide-cd,drive=seed")
+
+
+def _nic(spec: MachineSpec) -> str:
+    if spec.network == "none":
+        return "none"
+    forwards = (f"hostfwd=tcp:127.0.0.1:{outer}-:{inner}" for outer, inner in spec.ports)
+    return ",".join(("user", "model=virtio-net-pci", *forwards))
 
 
 # ShutdownCause, from QEMU's qapi/run-state.json, in its order; the numbers are what the trace shows.

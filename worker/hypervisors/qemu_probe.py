@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from .priority import idle_disk
 from .qemu_command import SANDBOX, Accelerator
 
 _HOW_TO_INSTALL: Final = (
@@ -32,6 +33,7 @@ class QemuFound:
         version: Like "7.2.22".
         accelerator: The best that it starts with.
         sandbox: Whether it knows `-sandbox`.
+        before: The words by which it is begun with the lowest priority at the disk.
     """
 
     binary: str
@@ -39,6 +41,12 @@ class QemuFound:
     version: str
     accelerator: Accelerator
     sandbox: bool
+    before: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What else there is to say of it, for people."""
+        return {"binary": self.binary, "sandbox": "on" if self.sandbox else "unknown to this QEMU"}
 
 
 def probe_qemu(
@@ -57,7 +65,7 @@ def probe_qemu(
         for sandbox in (True, False):
             version, words = _try(paths[0], candidate, sandbox=sandbox, seconds=seconds)
             if version:
-                return QemuFound(paths[0], paths[1], version, candidate, sandbox)
+                return QemuFound(paths[0], paths[1], version, candidate, sandbox, idle_disk())
             problem = problem or words  # the first refusal is about the accelerator; the second repeats it
     return f"{paths[0]} does not start: {problem or 'no word from it'}. {_HOW_TO_INSTALL}"
 

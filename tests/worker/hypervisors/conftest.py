@@ -1,4 +1,4 @@
-"""The benches on which drivers are tried: one for the mock, one for the real QEMU."""
+"""The benches on which drivers are tried: one for the mock, one for the real QEMU, one for the real VirtualBox."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from bitdew.worker.hypervisors import QemuHypervisor
+from bitdew.worker.hypervisors import QemuHypervisor, VirtualBoxHypervisor
+from virtualbox_host import INTERPRETED, PYTHON, UNHURRIED, virtualbox_host
 
 from bitdew.bootdisk import write_boot_disk
 from bitdew.core.ids import Uid, new_uid
@@ -36,9 +38,15 @@ class Bench:
     def image(self, *, stays: bool = False) -> Path:
         return self.folder / ("stays.img" if stays else "ends.img")
 
-    def spec(self, *, stays: bool = False, image: Path | None = None) -> MachineSpec:
+    def spec(self, *, stays: bool = False, image: Path | None = None, **changes: Any) -> MachineSpec:
         uid = new_uid()
-        return MachineSpec(uid, image or self.image(stays=stays), self.machines / uid, memory=32 * MIB)
+        return MachineSpec(uid, image or self.image(stays=stays), self.machines / uid, memory=32 * MIB, **changes)
+
+    def iso(self) -> Path:
+        """An ISO as far as its first volume descriptor."""
+        path = self.folder / "seed.iso"
+        path.write_bytes(bytes(16 * 2048) + b"\x01CD001\x01" + bytes(2041) + b"\xffCD001\x01" + bytes(2041))
+        return path
 
     def driver(self, *, stays: bool = False) -> Hypervisor:
         driver = self.make(stays=stays)
@@ -91,6 +99,22 @@ class QemuBench(Bench):
             process.kill()
 
 
+@dataclass
+class VirtualBoxBench(Bench):
+    program: str = "VBoxManage"
+    python: str = ""
+
+    def make(self, *, stays: bool = False) -> VirtualBoxHypervisor:
+        home, extra = self.folder / "virtualbox", UNHURRIED if stays else INTERPRETED
+        return VirtualBoxHypervisor(home, program=self.program, extra_modifyvm=extra, python=self.python)
+
+    def crash(self, handle: Handle) -> None:
+        os.kill(int(handle.data["pid"]), signal.SIGKILL)
+
+    def running(self, uid: Uid) -> int:
+        return len(processes_with(f"bitdew-{uid}"))
+
+
 def processes_with(marker: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
@@ -126,13 +150,36 @@ def images(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=["mock", "qemu"])
+VIRTUALBOX, BOUND = (
+    pytest.param(name, marks=[pytest.mark.field, pytest.mark.timeout(300)]) for name in ("virtualbox", "bindings")
+)
+
+
+@pytest.fixture(params=["mock", "qemu", VIRTUALBOX, BOUND])
 async def bench(request, images):
+    if request.param in {"virtualbox", "bindings"}:
+        made = request.getfixturevalue("virtualbox_bench")
+        made.python = str(made.folder / PYTHON) if request.param == "bindings" else ""
+        yield made
+        await made.close()
+        return
     if request.param == "qemu":
         require_qemu()
     made = MockBench(images) if request.param == "mock" else QemuBench(images)
     yield made
     await made.close()
+
+
+@pytest.fixture(params=["qemu", VIRTUALBOX])
+def real_bench(request):
+    """A bench whose machines run what is on their disks."""
+    return request.getfixturevalue(f"{request.param}_bench")
+
+
+@pytest.fixture
+def virtualbox_bench(images):
+    with virtualbox_host(images) as program:
+        yield VirtualBoxBench(images, program=str(program))
 
 
 @pytest.fixture

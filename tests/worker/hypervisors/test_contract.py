@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 
 import pytest
 
@@ -227,3 +228,171 @@ async def test_a_handle_of_a_machine_that_never_was_is_not_recovered(bench):
     handle = Handle(driver.name, uid, {"pid": 1, "folder": str(bench.machines / uid)})
     assert not await driver.recover(handle)
     assert (await driver.wait(handle)).state == "stopped"
+
+
+# Standing still -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_paused_machine_stands_still_until_it_is_resumed(bench):
+    driver, spec = bench.driver(stays=True), bench.spec(stays=True)
+    image = digest(spec.image)
+    handle = await launch(driver, spec)
+    began = time.monotonic()
+    await driver.pause(handle)
+    paused = time.monotonic()
+    said = driver.console(spec.folder).read_bytes()
+    await driver.pause(handle)  # again: nothing happens
+    assert await driver.status(handle) == MachineStatus("paused")
+    await asyncio.sleep(0.5)
+    assert driver.console(spec.folder).read_bytes() == said
+    resumed = time.monotonic()
+    await driver.resume(handle)
+    running = time.monotonic()
+    await driver.resume(handle)
+    assert await driver.status(handle) == MachineStatus("running")
+    await booted(driver, spec)
+    await driver.destroy(spec, handle)
+    assert digest(spec.image) == image
+    assert max(paused - began, running - resumed) < 1.0
+
+
+async def test_a_paused_machine_can_be_ended(bench):
+    driver, spec = bench.driver(stays=True), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    await driver.pause(handle)
+    waiting = asyncio.create_task(driver.wait(handle))
+    await driver.stop(handle, grace=0.2)
+    assert await waiting == MachineStatus("stopped", "the worker ended it")
+    assert bench.running(spec.uid) == 0
+
+
+async def test_a_restarted_worker_finds_a_paused_machine_paused(bench):
+    before, spec = bench.driver(stays=True), bench.spec(stays=True)
+    handle = await launch(before, spec)
+    await before.pause(handle)
+    await before.close()
+    after = bench.driver(stays=True)
+    assert await after.recover(handle)
+    assert await after.status(handle) == MachineStatus("paused")
+    await after.resume(handle)
+    await booted(after, spec)
+    await after.destroy(spec, handle)
+
+
+async def test_a_machine_that_has_ended_is_neither_paused_nor_pictured(bench, tmp_path):
+    driver, spec = bench.driver(), bench.spec()
+    handle = await launch(driver, spec)
+    ended = await driver.wait(handle)
+    for attempt in (driver.pause(handle), driver.resume(handle), driver.screenshot(handle, tmp_path / "screen.png")):
+        with pytest.raises(BitDewError) as caught:
+            await attempt
+        assert caught.value.key == "hypervisor.failed"
+    assert not (tmp_path / "screen.png").exists()
+    assert await driver.status(handle) == ended
+
+
+async def test_a_screenshot_is_a_picture(bench, tmp_path):
+    driver, spec = bench.driver(stays=True), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    await booted(driver, spec)
+    before = set(spec.folder.iterdir())
+    await driver.screenshot(handle, tmp_path / "screen.png")
+    assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert set(spec.folder.iterdir()) == before
+    await driver.destroy(spec, handle)
+
+
+# What it is given -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_machine_with_a_seed_boots_from_its_disk_and_leaves_the_seed_as_it_was(bench):
+    seed = bench.iso()
+    before = digest(seed)
+    driver, spec = bench.driver(), bench.spec(seed=seed)
+    if not driver.capabilities.seed:
+        with pytest.raises(BitDewError, match="a seed"):
+            await driver.prepare(spec)
+        return
+    handle = await launch(driver, spec)
+    assert (await driver.wait(handle)).state == "stopped"
+    assert driver.console(spec.folder).read_bytes() == LINE
+    await driver.destroy(spec, handle)
+    assert digest(seed) == before
+
+
+async def test_what_is_no_iso_is_not_given_to_a_machine(bench):
+    driver = bench.driver()
+    for seed in (bench.image(), bench.folder / "nothing.iso"):
+        with pytest.raises(BitDewError) as caught:
+            await driver.prepare(bench.spec(stays=True, seed=seed))
+        assert caught.value.key in {"hypervisor.failed", "storage.failed"}
+
+
+# Its saved state ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saving(bench):
+    if not bench.driver().capabilities.snapshot:
+        pytest.skip("this driver promises no snapshots")
+    return bench
+
+
+async def test_a_machine_goes_on_from_its_snapshot_under_another_worker(saving):
+    before, spec = saving.driver(stays=True), saving.spec(stays=True)
+    image = digest(spec.image)
+    handle = await launch(before, spec)
+    await booted(before, spec)
+    await before.snapshot(handle, "said")
+    assert await before.status(handle) == MachineStatus("running")
+    waiting = asyncio.create_task(before.wait(handle))
+    await before.stop(handle, grace=0)
+    assert (await waiting).state == "stopped"
+    await before.close()
+
+    after = saving.driver(stays=True)
+    again = await after.restore(spec, "said")
+    assert await after.status(again) == MachineStatus("running")
+    assert saving.running(spec.uid) == 1
+    await asyncio.sleep(1.0)
+    assert after.console(spec.folder).read_bytes() == b"", "it has said its line, and does not boot anew"
+    assert await after.start(spec) == again
+    third = await after.restore(spec, "said")  # while it runs
+    assert await after.status(third) == MachineStatus("running")
+    assert saving.running(spec.uid) == 1
+    await after.destroy(spec, third)
+    assert saving.running(spec.uid) == 0
+    assert not spec.folder.exists()
+    assert digest(spec.image) == image
+
+
+async def test_a_machine_saved_while_paused_before_its_line_says_it_when_restored(saving):
+    driver, spec = saving.driver(stays=True), saving.spec(stays=True)
+    handle = await launch(driver, spec)
+    await driver.pause(handle)
+    assert driver.console(spec.folder).read_bytes() == b""
+    await driver.snapshot(handle, "early")
+    assert await driver.status(handle) == MachineStatus("paused")
+    again = await driver.restore(spec, "early")
+    await booted(driver, spec)
+    await driver.stop(again, grace=0)
+    assert await driver.status(again) == MachineStatus("stopped", "the worker ended it")
+
+
+async def test_a_snapshot_that_can_not_be_is_refused_and_the_machine_runs_on(saving):
+    driver, spec = saving.driver(stays=True), saving.spec(stays=True)
+    handle = await launch(driver, spec)
+    await driver.snapshot(handle, "1")
+    for name in ("1", "--live", "", "a b", "a/b", "n" * 200):
+        with pytest.raises(BitDewError) as caught:
+            await driver.snapshot(handle, name)
+        assert caught.value.key == "input.invalid"
+    for name, key in (("2", "hypervisor.failed"), ("../x", "input.invalid")):
+        with pytest.raises(BitDewError) as caught:
+            await driver.restore(spec, name)
+        assert caught.value.key == key
+    assert await driver.status(handle) == MachineStatus("running")
+    await driver.destroy(spec, handle)
+    with pytest.raises(BitDewError) as caught:
+        await driver.snapshot(handle, "3")
+    assert caught.value.key == "hypervisor.failed"

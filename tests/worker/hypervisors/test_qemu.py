@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from bitdew.worker.hypervisors import QemuHypervisor, available, machine_folder, probe
+from bitdew.worker.hypervisors import QemuHypervisor, available, machine_folder, priority, probe, qemu_control
 from bitdew.worker.hypervisors import qemu as driver_module
 
 from bitdew.core.errors import BitDewError
@@ -33,7 +34,8 @@ def bench(qemu_bench):
 
 async def booted(driver, spec):
     async with asyncio.timeout(60):
-        while LINE not in driver.console(spec.folder).read_bytes():  # noqa: ASYNC110
+        console = driver.console(spec.folder)
+        while not console.exists() or LINE not in console.read_bytes():
             await asyncio.sleep(0.02)
 
 
@@ -262,12 +264,14 @@ async def test_a_machine_outlives_its_closed_driver(bench):
 # How it is run --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_process_stands_apart_from_the_worker_and_steps_back_for_the_volunteer(bench):
+async def test_the_process_stands_apart_from_the_worker_and_steps_back_for_the_volunteer(bench, monkeypatch):
+    monkeypatch.delenv(priority.VARIABLE)
     driver, spec = bench.driver(), bench.spec(stays=True)
     handle = await launch(driver, spec)
     process = psutil.Process(handle.data["pid"])
     assert os.getsid(process.pid) == process.pid  # Ctrl-C at the worker's terminal does not reach it
-    assert process.nice() == 10
+    assert process.nice() == 19
+    assert process.ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
     command = process.cmdline()
     assert command[command.index("-nic") + 1] == "none"
     assert "spawn=deny" in command[command.index("-sandbox") + 1]
@@ -282,6 +286,75 @@ async def test_the_disk_can_be_attached_by_ide(bench):
     handle = await launch(driver, spec)
     assert (await driver.wait(handle)).state == "stopped"
     assert driver.console(spec.folder).read_bytes() == LINE
+
+
+async def test_a_paused_machine_takes_no_cpu_time(bench):
+    driver, spec = bench.driver(), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    process = psutil.Process(handle.data["pid"])
+    await driver.pause(handle)
+    used = sum(process.cpu_times()[:2])
+    await asyncio.sleep(1.0)
+    assert sum(process.cpu_times()[:2]) - used < 0.1
+    await driver.destroy(spec, handle)
+
+
+async def test_a_restored_machine_has_the_screen_that_it_was_saved_with(bench, tmp_path):
+    driver, spec = bench.driver(), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    await booted(driver, spec)
+    await driver.pause(handle)
+    await driver.screenshot(handle, tmp_path / "before.png")
+    await driver.snapshot(handle, "1")
+    handle = await driver.restore(spec, "1")
+    before = (tmp_path / "before.png").read_bytes()
+    async with asyncio.timeout(20):
+        while True:  # its cursor blinks
+            await driver.screenshot(handle, tmp_path / "after.png")
+            if (tmp_path / "after.png").read_bytes() == before:
+                break
+            await asyncio.sleep(0.07)
+    assert driver.console(spec.folder).read_bytes() == b""
+    await driver.destroy(spec, handle)
+
+
+async def test_ports_are_open_on_the_loopback_while_the_machine_runs(bench):
+    with socket.socket() as probe_port:
+        probe_port.bind(("127.0.0.1", 0))
+        port = probe_port.getsockname()[1]
+    driver, spec = bench.driver(), bench.spec(stays=True, network="user", ports=((port, 22),))
+    handle = await launch(driver, spec)
+    found = [c for c in psutil.Process(handle.data["pid"]).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert [tuple(connection.laddr) for connection in found] == [("127.0.0.1", port)]
+    other = bench.spec(stays=True, network="user", ports=((port, 22),))
+    with pytest.raises(BitDewError, match=str(port)) as caught:
+        await launch(driver, other)
+    assert caught.value.key == "hypervisor.failed"
+    await driver.destroy(other, None)
+    await driver.destroy(spec, handle)
+
+
+async def test_a_hung_qemu_is_said_not_to_answer_when_it_is_to_pause(bench, monkeypatch):
+    monkeypatch.setattr(qemu_control, "_ANSWER", 0.3)
+    monkeypatch.setattr(qemu_control, "_GLANCE", 0.3)
+    driver, spec = bench.driver(), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    os.kill(handle.data["pid"], signal.SIGSTOP)
+    with pytest.raises(BitDewError, match="did not answer") as caught:
+        await driver.pause(handle)
+    assert caught.value.key == "hypervisor.failed"
+    assert await driver.status(handle) == MachineStatus("running")
+    await driver.destroy(spec, handle)
+
+
+async def test_a_picture_that_can_not_be_written_leaves_nothing(bench):
+    driver, spec = bench.driver(), bench.spec(stays=True)
+    handle = await launch(driver, spec)
+    with pytest.raises(BitDewError) as caught:
+        await driver.screenshot(handle, bench.folder / "absent" / "screen.png")
+    assert caught.value.key == "storage.failed"
+    assert not list(spec.folder.glob("*.png"))
+    await driver.destroy(spec, handle)
 
 
 async def test_paths_may_be_long_and_strange(bench):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 from bitdew.worker.hypervisors.qemu_command import QemuOptions, ending, machine_command, machine_of
 from bitdew.worker.hypervisors.qemu_probe import hardware_virtualization
@@ -10,7 +14,7 @@ from bitdew.core.errors import BitDewError
 from bitdew.core.ids import new_uid
 from bitdew.hypervisor import MachineSpec
 
-OPTIONS = QemuOptions("/usr/bin/qemu", "tcg", sandbox=True, disk_bus="virtio", network="none", niceness=10)
+OPTIONS = QemuOptions("/usr/bin/qemu", "tcg", sandbox=True, disk_bus="virtio", niceness=10)
 
 
 def spec_in(home, **changes):
@@ -35,6 +39,37 @@ def test_memory_is_given_in_whole_mebibytes(tmp_path):
     command = machine_command(spec_in(tmp_path, memory=100 * 1024 * 1024 + 5, cpus=3), OPTIONS, monitor=7)
     assert command[command.index("-m") + 1] == "100M"
     assert command[command.index("-smp") + 1] == "3"
+
+
+def option(command, name):
+    return command[command.index(name) + 1]
+
+
+def test_a_machine_has_no_network_unless_it_is_given_one(tmp_path):
+    assert option(machine_command(spec_in(tmp_path), OPTIONS, monitor=7), "-nic") == "none"
+
+
+def test_ports_lead_into_the_machine_from_the_hosts_loopback_alone(tmp_path):
+    spec = spec_in(tmp_path, network="user", ports=((2222, 22), (8080, 80)))
+    assert option(machine_command(spec, OPTIONS, monitor=7), "-nic") == (
+        "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80"
+    )
+
+
+def test_a_seed_is_a_cd_that_nothing_writes_to(tmp_path):
+    spec = spec_in(tmp_path, seed=tmp_path / "a, b.iso")
+    command = machine_command(spec, OPTIONS, monitor=7)
+    drives = [json.loads(value) for name, value in pairwise(command) if name == "-blockdev"]
+    seed = next(drive for drive in drives if drive["node-name"] == "seed")
+    assert seed["read-only"]
+    assert seed["file"] == {"driver": "file", "filename": str(spec.seed), "read-only": True}
+    assert "ide-cd,drive=seed" in command
+
+
+@pytest.mark.parametrize("name", ["1", "early", "a-b.c"])
+def test_a_snapshots_name_is_never_taken_for_its_number(tmp_path, name):
+    command = machine_command(spec_in(tmp_path), OPTIONS, monitor=7, load=name)
+    assert option(command, "-loadvm") == f"bitdew-{name}"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +101,14 @@ def test_an_end_is_told_by_who_asked_why_and_how(asked, cause, exit_code, state,
         ({"memory": 1024}, "memory"),
         ({"cpus": 0}, "CPUs"),
         ({"cpus": 65}, "CPUs"),
+        ({"seed": Path("seed.iso")}, "seed"),
+        ({"network": "bridge"}, "'none' and 'user'|none and user"),
+        ({"ports": ((2222, 22),)}, "without the network"),
+        ({"network": "user", "ports": ((22, 22),)}, "port 22 "),
+        ({"network": "user", "ports": ((65536, 22),)}, "port 65536"),
+        ({"network": "user", "ports": ((2222, 0),)}, "its port 0"),
+        ({"network": "user", "ports": ((2222, 22), (2222, 80))}, "one port"),
+        ({"network": "user", "ports": tuple((2000 + n, 22) for n in range(17))}, "17 ports"),
     ],
 )
 def test_what_can_not_be_a_machine_is_refused(tmp_path, changes, why):
