@@ -9,26 +9,68 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from bitdew.client.datum import Datum as Datum
+    from bitdew.client.dew import Dew as Dew
+    from bitdew.client.dew import connect as connect
+    from bitdew.client.events import Event as Event
+    from bitdew.client.events import EventKind as EventKind
     from bitdew.client.grid import BitDew as BitDew
+    from bitdew.client.transfers import Transfer as Transfer
+    from bitdew.client.transfers import TransferState as TransferState
     from bitdew.core.attribute import Attribute as Attribute
     from bitdew.core.errors import BitDewError as BitDewError
     from bitdew.core.errors import HostError as HostError
     from bitdew.core.errors import PeerError as PeerError
     from bitdew.core.errors import ServiceError as ServiceError
     from bitdew.core.errors import UserError as UserError
+    from bitdew.core.job import Caps as Caps
+    from bitdew.core.job import JobSpec as JobSpec
     from bitdew.core.requirement import Requirement as Requirement
+    from bitdew.worker.hosting import Host as Host
+    from bitdew.worker.hosting import host as host
 
 _HOMES: Final = {
     "Attribute": "bitdew.core.attribute",
     "BitDew": "bitdew.client.grid",
     "BitDewError": "bitdew.core.errors",
+    "Caps": "bitdew.core.job",
+    "Datum": "bitdew.client.datum",
+    "Dew": "bitdew.client.dew",
+    "Event": "bitdew.client.events",
+    "EventKind": "bitdew.client.events",
+    "Host": "bitdew.worker.hosting",
     "HostError": "bitdew.core.errors",
+    "JobSpec": "bitdew.core.job",
     "PeerError": "bitdew.core.errors",
     "Requirement": "bitdew.core.requirement",
     "ServiceError": "bitdew.core.errors",
+    "Transfer": "bitdew.client.transfers",
+    "TransferState": "bitdew.client.transfers",
     "UserError": "bitdew.core.errors",
+    "connect": "bitdew.client.dew",
+    "host": "bitdew.worker.hosting",
 }
-__all__ = ["Attribute", "BitDew", "BitDewError", "HostError", "PeerError", "Requirement", "ServiceError", "UserError"]
+__all__ = [
+    "Attribute",
+    "BitDew",
+    "BitDewError",
+    "Caps",
+    "Datum",
+    "Dew",
+    "Event",
+    "EventKind",
+    "Host",
+    "HostError",
+    "JobSpec",
+    "PeerError",
+    "Requirement",
+    "ServiceError",
+    "Transfer",
+    "TransferState",
+    "UserError",
+    "connect",
+    "host",
+]
 
 
 def __getattr__(name: str) -> Any:

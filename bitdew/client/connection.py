@@ -21,6 +21,7 @@ from bitdew.wire.transport import REPLY_SECONDS, Transport
 
 from .enrolment import renew
 from .profiles import chosen_profile, missing_profile, profile_folder
+from .sending import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,16 +31,23 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=BaseModel)
 POLL: Final = 50.0
 """Seconds that a watch lets a reply be held open: under what proxies and firewalls cut."""
+ADOPT_SECONDS: Final = 120.0
+"""Seconds that the service may take to make a complete upload a datum: much more than it takes."""
 GRACE: Final = 15.0
 """Seconds beyond a held reply's own before it counts as lost."""
 
 
 class Connection:
-    """A line to a service. An async context manager."""
+    """A line to a service. An async context manager.
+
+    Attributes:
+        patience: Seconds for which a service that is away is waited for while bytes are sent.
+    """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self._folder = IdentityFolder(folder)
         self._url = url
+        self.patience = PATIENCE
         self._identity: Identity | None = None
         self._line: Transport | None = None
 
@@ -84,6 +92,11 @@ class Connection:
             raise RuntimeError("use `async with BitDew.connect() as ...`")
         return self._identity
 
+    @property
+    def profile(self) -> Path:
+        """The folder of the profile."""
+        return self._folder.folder
+
     async def service(self) -> m.ServiceReply:
         """What the service says of itself and of the caller."""
         return await self._call("GET", "/v1/service", m.ServiceReply)
@@ -92,6 +105,10 @@ class Connection:
         identity.require_valid(datetime.now(UTC))
         context = await asyncio.to_thread(client_context, identity.ca, identity.identity)
         return await Transport(self._url or identity.url, context).__aenter__()
+
+    async def call(self, method: str, path: str, reply: type[R], *, body: BaseModel | None = None) -> R:
+        """Call a route of the service that has no method here. Raises what the service says."""
+        return await self._call(method, path, reply, body=body)
 
     async def _call(
         self,

@@ -6,32 +6,31 @@ Owns these calls and their order. Everything that decides is on the other side o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bitdew.core.attribute import Attribute
-from bitdew.core.errors import BitDewError, error
+from bitdew.core.data import Kind
 from bitdew.core.ids import Uid, checked_name
 from bitdew.wire import limits
 from bitdew.wire import models as m
 
-from .connection import GRACE, POLL, Connection, name_part
-from .image import ImageFile
+from .connection import ADOPT_SECONDS, GRACE, POLL, Connection, name_part
+from .folder import FolderSource
+from .image import FileSource
+from .upload import uploaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-    from pathlib import Path
     from typing import Any
 
-    from bitdew.core.content import Content
+    from .source import ByteSource
 
     Progress = Callable[[int, int], None]
 
 BATCH_SECONDS: Final = 120.0
 """Seconds that the service may take for ten thousand data: many times what it takes."""
-TAKE_BACK_SECONDS: Final = 5.0
-"""Seconds for taking back a datum whose bytes could not be sent."""
 
 
 class DataCalls(Connection):
@@ -84,61 +83,57 @@ class DataCalls(Connection):
 
     async def put(
         self,
-        path: Path,
+        path: Path | ByteSource,
         name: str,
         attribute: Attribute | str | None = None,
         *,
         reading: Progress | None = None,
         sending: Progress | None = None,
     ) -> m.DataView:
-        """Make the file at `path` a datum called `name`.
+        """Make the file or the folder at `path` a datum called `name`.
 
-        The file is read to learn what it is, and then once more to be sent, unless the repository has its bytes
-        already. A datum of this name and these bytes that awaits them gets them, and keeps its attribute.
+        It is read once, and identified while it is sent. Only where the repository has something of this very
+        size that looks like it, it is identified first, and nothing is sent if it is the same. A datum of this name and
+        these bytes that awaits them gets them, and keeps its attribute.
 
         Args:
-            path: Any regular file that is not empty.
+            path: Any regular file, which may be empty; or a folder, which travels as one archive; or other bytes.
             name: Unique among the data that are alive.
             attribute: What should be true of it, or the name of an attribute that is defined; one copy by default.
-            reading: Called with the bytes identified and their total.
-            sending: Called with the bytes sent and their total.
+            reading: Called with the bytes identified and their total, where that is done first.
+            sending: Called with the bytes that are through, sent or not, and their total.
 
-        What was begun is taken back if it fails or is cancelled.
+        What fails is taken back. What was cancelled, or lost the service for longer than `patience`, stays in the
+        repository for an hour: the same call, if nothing changed, goes on where it stopped.
 
         Raises:
-            BitDewError: `disk.file-missing`, `disk.file-unreadable`, `disk.empty`, `disk.changed`, `disk.name-taken`,
+            BitDewError: `disk.file-missing`, `disk.file-unreadable`, `disk.changed`, `disk.name-taken`,
                 `storage.full`, `certificate.role`, `input.invalid`, `attribute.…`.
         """
         checked_name(name, "datum's name")
-        choice = chosen(attribute)
-        # Rather told before 20 GB are read than after.
-        if isinstance(choice, str):
-            await self.attribute(choice)
-        await self._require_free(name)
-        content = await _identified(path, reading)
-        wanted = m.DatumRequest(name=name, root=content.root, size=content.size, attribute=choice)
-        try:
-            (uid,), ours = await self.create([wanted]), True
-        except BitDewError as fault:
-            if fault.key != "disk.name-taken":
-                raise
-            known = await self.datum(name)
-            if not (known.awaited or known.damaged):
-                raise
-            if known.root != content.root:
-                why = f"its root is {known.root[:16]}…, and the file's is {content.root[:16]}…"
-                do = "Send the file that was announced, or choose another name."
-                raise error("disk.changed", f"{path} is not what {name!r} waits for", why=why, do=do) from None
-            uid, ours = Uid(known.uid), False
-        datum = await self.datum(uid)
-        if not datum.awaited and not datum.damaged:
-            return datum
-        try:
-            await self._send_content(path, uid, content, sending)
-        except BaseException:
-            if ours:
-                await self._take_back_datum(uid)
-            raise
+        choice, source = chosen(attribute), await asyncio.to_thread(_source_of, path)
+        kind = Kind.FOLDER if isinstance(source, FolderSource) else Kind.FILE
+        async with uploaded(
+            self._call,
+            source,
+            name,
+            choice,
+            disk=False,
+            reading=reading,
+            sending=sending,
+            patience=self.patience,
+        ) as upload:
+            target, request = f"/v1/uploads/{upload.uid}/datum", m.PutRequest(kind=kind, attribute=choice)
+
+            async def ask() -> str:
+                made = await self._call("POST", target, m.DataCreated, body=request, seconds=ADOPT_SECONDS)
+                return made.uids[0]
+
+            async def made() -> str | None:
+                there = await self.datum(name)
+                return there.uid if there.root == upload.content.root and not there.awaited else None
+
+            uid = await upload.adopted(ask, made)
         return await self.datum(uid)
 
     async def page(self, prefix: str = "", after: str = "", limit: int | None = None) -> m.DataList:
@@ -188,38 +183,37 @@ class DataCalls(Connection):
             if reply.version != version:
                 yield reply
 
+    async def events(
+        self,
+        after: str = "",
+        *,
+        data: str = "",
+        attribute: str = "",
+        kinds: Iterable[str] = (),
+        limit: int | None = None,
+        wait: float = 0.0,
+    ) -> m.EventsReply:
+        """A page of the log of events: what happened to data and to their copies, in order.
+
+        Args:
+            after: Where to begin: what `next` said; "" for the oldest event that is kept; "now" for the newest place.
+            data: Only of this datum, by name or uid.
+            attribute: Only of data that have this attribute, by name or uid.
+            kinds: Only these.
+            limit: The most events; a page at most.
+            wait: Seconds for which the reply is held open while there is nothing.
+
+        Raises:
+            UserError: `input.invalid`, `data.not-found`, `attribute.not-found`.
+        """
+        asked = {"after": after, "data": data, "attribute": attribute, "kinds": ",".join(kinds)}
+        query = {key: value for key, value in asked.items() if value}
+        query |= {"limit": str(limit or limits.PAGE), "wait": f"{wait:g}"}
+        return await self._call("GET", "/v1/events", m.EventsReply, query=query, seconds=wait + GRACE)
+
     async def explain(self, name: str) -> m.ExplainReply:
         """Why the datum's copies are where they are, and what happens next."""
         return await self._call("GET", f"/v1/data/{name_part(name)}/explain", m.ExplainReply)
-
-    # Inside ---------------------------------------------------------------------------------------------------------
-
-    async def _send_content(self, path: Path, uid: Uid, content: Content, progress: Progress | None) -> None:
-        image = await asyncio.to_thread(ImageFile, path)
-        try:
-            if image.size != content.size:
-                raise error("disk.changed", f"{path} changed while it was being added", why="its size changed")
-            # No limit on the whole: 20 GB over a slow line take hours.
-            target = f"/v1/data/{uid}/content"
-            await self._call("PUT", target, m.UploadDone, body=image.chunks(progress), seconds=None)
-        except BitDewError:
-            if image.fault is not None:
-                raise image.fault from None
-            raise
-        finally:
-            await image.close()
-
-    async def _require_free(self, name: str) -> None:
-        """Refuse the name of a living datum that needs no bytes."""
-        for known in (await self.page(name, limit=1)).data:
-            if known.name == name and not known.awaited and not known.damaged:
-                do = "Choose another name, or remove the old one: bitdew data rm"
-                raise error("disk.name-taken", f"A datum named {name!r} is there already", do=do, name=name)
-
-    async def _take_back_datum(self, uid: Uid) -> None:
-        """Remove a datum that came to nothing; the reason why it did is what the caller hears of."""
-        with contextlib.suppress(BitDewError):
-            await self._call("DELETE", f"/v1/data/{uid}", m.Nothing, seconds=TAKE_BACK_SECONDS)
 
 
 def chosen(attribute: Attribute | str | None) -> m.Choice:
@@ -227,16 +221,8 @@ def chosen(attribute: Attribute | str | None) -> m.Choice:
     return attribute if isinstance(attribute, str) else (attribute or Attribute()).to_dict()
 
 
-async def _identified(path: Path, progress: Progress | None) -> Content:
-    """What the file at `path` is."""
-    image = await asyncio.to_thread(ImageFile, path)
-    try:
-        if image.size > limits.LARGEST_DISK:
-            why = f"it has {image.size} bytes, and {limits.LARGEST_DISK} are allowed"
-            raise error("input.too-large", f"{path} is too large for a datum", why=why)
-        async with contextlib.aclosing(image.chunks(progress)) as chunks:
-            async for _ in chunks:
-                pass
-        return await asyncio.to_thread(image.finish)
-    finally:
-        await image.close()
+def _source_of(path: Path | ByteSource) -> ByteSource:
+    """What lies at `path`, opened."""
+    if not isinstance(path, Path):
+        return path
+    return FolderSource(path) if path.is_dir() else FileSource(path)

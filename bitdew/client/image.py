@@ -1,125 +1,127 @@
-"""A disk image on its way to the repository: read once, identified while it is sent, watched for changes.
+"""A file on this machine as something to publish: what it may be, how it is read, and whether it changed meanwhile.
 
-Owns what a file on this machine may be and how it is read. It must not know the service.
+It must not know the service.
 """
 
 from __future__ import annotations
 
-import asyncio
+import errno
+import hashlib
 import os
+import platform
 import stat
 from typing import TYPE_CHECKING, Final
 
-from bitdew.core.content import Content, ContentHasher
+from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError, error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
-CHUNK: Final = 1024 * 1024
-"""Bytes of one read: large enough that the thread's switch costs nothing, small enough for a live bar."""
+    from bitdew.core.ids import ContentRoot
+
+READ: Final = 4 * 2**20
+"""Bytes that are read at once where a file is only identified."""
+MOST_HOLES: Final = 100_000
+"""Holes that are asked for: a file with more is read where they are."""
 
 
-class ImageFile:
-    """One file, opened for one pass.
+class FileSource:
+    """One file as a source of bytes.
 
     Attributes:
         path: Where it is.
         size: Its bytes when it was opened.
-        fault: Why reading ended early, if it did: the sender sees only that the body broke off.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open `path`. Blocks for a moment.
+        """Open `path`.
 
         Raises:
-            UserError: `disk.file-missing`, `disk.file-unreadable`, `disk.empty`; `input.invalid` for a folder or a
-                device.
+            UserError: `disk.file-missing`, `disk.file-unreadable`; `input.invalid` for a folder or a device.
         """
         self.path = path
-        self.fault: BitDewError | None = None
         try:
-            about = path.stat()
-            _check_regular(path, about)
-            # Unbuffered: each read is one system call of a chunk, into one buffer.
+            _check_regular(path, path.stat())
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise error("disk.file-missing", f"{path} does not exist", path=str(path)) from None
         except OSError as fault:
             why = fault.strerror or str(fault)
             raise error("disk.file-unreadable", f"{path} can't be read", why=why, path=str(path)) from None
-        self._before = _marks(os.fstat(self._file.fileno()))
-        self.size = self._before[0]
-        if not self.size:
-            self._file.close()
-            raise error("disk.empty", f"{path} is empty", path=str(path))
-        self._hasher = ContentHasher(self.size)
-        self._ahead: asyncio.Task[bytes] | None = None
+        self._opened = os.fstat(self._file.fileno())
+        self.size = self._opened.st_size
 
-    async def close(self) -> None:
-        """Close the file. A read under way is waited for: its thread can't be cancelled, and needs the file open."""
-        if self._ahead is not None:
-            await asyncio.wait({self._ahead})
-            if not self._ahead.cancelled():
-                self._ahead.exception()
-        self._file.close()
+    @property
+    def label(self) -> str:
+        """The path."""
+        return str(self.path)
 
-    async def chunks(self, progress: Callable[[int, int], None] | None = None) -> AsyncGenerator[bytes]:
-        """The bytes in order, the next ones being read and hashed in a thread while these are sent.
+    @property
+    def fingerprint(self) -> str:
+        """Of the machine, the inode, and the times of its last change: what writes to a file changes them."""
+        about = self._opened
+        told = (platform.node(), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly the `length` bytes from `offset` on.
 
         Raises:
-            BitDewError: what `fault` says too: `disk.changed` if there are fewer bytes than at first,
-                `storage.failed` if reading fails.
+            UserError: `disk.changed`, if there are fewer. HostError: `storage.failed`.
         """
-        done = 0
+        parts = []
+        while length > 0:
+            try:
+                part = os.pread(self._file.fileno(), length, offset)
+            except OSError as fault:
+                why = fault.strerror or str(fault)
+                raise error("storage.failed", f"Reading {self.path} failed", why=why, path=str(self.path)) from fault
+            if not part:
+                raise self._changed(f"it had {self.size} bytes, and ended after {offset}")
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def holes(self) -> list[tuple[int, int]]:
+        """The ranges that the file system keeps no bytes for, as far as it tells."""
+        found: list[tuple[int, int]] = []
+        at, descriptor = 0, self._file.fileno()
         try:
-            while chunk := await asyncio.shield(self._read_ahead()):
-                self._ahead = None
-                self._read_ahead()
-                yield chunk
-                done += len(chunk)
-                if progress:
-                    progress(done, self.size)
-        except BitDewError as fault:
-            self.fault = fault
-            raise
+            while at < self.size and len(found) < MOST_HOLES:
+                start = min(self.size, os.lseek(descriptor, at, os.SEEK_HOLE))
+                if start >= self.size:
+                    break
+                try:
+                    at = min(self.size, os.lseek(descriptor, start, os.SEEK_DATA))
+                except OSError as fault:
+                    if fault.errno != errno.ENXIO:  # else there is no more data up to the end
+                        raise
+                    at = self.size
+                found.append((start, at))
+        except (OSError, AttributeError):
+            pass  # the system can't tell: what was found is right, and the rest is read
+        return found
 
-    def _read_ahead(self) -> asyncio.Task[bytes]:
-        if self._ahead is None:
-            self._ahead = asyncio.create_task(asyncio.to_thread(self._next))
-        return self._ahead
-
-    def finish(self) -> Content:
-        """What was read, provided that it is still what lies at the path. Blocks for a moment.
+    def check_unchanged(self) -> None:
+        """Look whether it is still the same file, as it was when it was opened.
 
         Raises:
             UserError: `disk.changed`.
         """
-        content = self._hasher.finish()
         try:
             now = _marks(self.path.stat())
         except OSError as fault:
             raise self._changed(f"afterwards it could not be looked at: {fault.strerror}") from None
-        if now != self._before:
+        before = _marks(self._opened)
+        if now != before:
             names = ("size", "time of modification", "inode")
-            what = ", ".join(name for name, old, new in zip(names, self._before, now, strict=True) if old != new)
+            what = ", ".join(name for name, old, new in zip(names, before, now, strict=True) if old != new)
             raise self._changed(f"its {what} changed")
-        return content
 
-    def _next(self) -> bytes:
-        wanted = min(CHUNK, self.size - self._hasher.seen)
-        if not wanted:
-            return b""
-        try:
-            chunk = self._file.read(wanted)
-        except OSError as fault:
-            why = fault.strerror or str(fault)
-            raise error("storage.failed", f"Reading {self.path} failed", why=why, path=str(self.path)) from fault
-        if not chunk:
-            raise self._changed(f"it had {self.size} bytes, and ended after {self._hasher.seen}")
-        self._hasher.update(chunk)
-        return chunk
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _changed(self, why: str) -> BitDewError:
         return error("disk.changed", f"{self.path} changed while it was being added", why=why, path=str(self.path))
@@ -135,3 +137,22 @@ def _check_regular(path: Path, about: os.stat_result) -> None:
 def _marks(about: os.stat_result) -> tuple[int, int, int]:
     """What changes when the file does."""
     return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+def root_of_file(path: Path) -> ContentRoot:
+    """What the bytes of the file at `path` are. Blocks while it reads.
+
+    Raises:
+        UserError: `disk.file-missing`, `disk.file-unreadable`; `disk.changed`, if it grows or shrinks meanwhile.
+    """
+    try:
+        with path.open("rb") as file:
+            hasher = ContentHasher(os.fstat(file.fileno()).st_size)
+            while chunk := file.read(READ):
+                hasher.update(chunk)
+    except FileNotFoundError:
+        raise error("disk.file-missing", f"{path} does not exist", path=str(path)) from None
+    except OSError as fault:
+        why = fault.strerror or str(fault)
+        raise error("disk.file-unreadable", f"{path} can't be read", why=why, path=str(path)) from None
+    return hasher.finish().root

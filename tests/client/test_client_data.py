@@ -9,6 +9,8 @@ import pytest
 
 from bitdew import Attribute, BitDew, BitDewError
 from bitdew.client.enrolment import enrol
+from bitdew.client.image import FileSource
+from bitdew.client.reading import Reader
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
@@ -44,7 +46,7 @@ def announced(name, attribute=None, size=5):
 
 def stored(grid):
     folder = grid.folder / "service" / "repository"
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".torrent")
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.suffix)
 
 
 # Attributes -----------------------------------------------------------------------------------------------------------
@@ -116,25 +118,87 @@ async def test_a_datum_tells_its_wishes_and_its_end(grid):
     assert (await grid.client.datum("one")).ends == one.ends
 
 
-async def test_a_file_that_is_put_is_in_the_repository(grid, file):
-    read, sent = [], []
+async def test_a_file_that_is_put_is_in_the_repository_and_was_read_once(grid, file, monkeypatch):
+    read, sent, places = [], [], []
+    read_at = FileSource.read_at
+
+    def noted(self, offset, length):
+        places.append((offset, length))
+        return read_at(self, offset, length)
+
+    monkeypatch.setattr(FileSource, "read_at", noted)
     datum = await grid.client.put(
         file, "inputs", reading=lambda *done: read.append(done), sending=lambda *done: sent.append(done)
     )
     assert (datum.name, datum.size, datum.awaited, datum.is_disk) == ("inputs", MB + 7, False, False)
-    assert read[-1] == sent[-1] == (datum.size, datum.size)
+    assert (read, sent[-1]) == ([], (datum.size, datum.size))
+    assert sum(length for _, length in places) == datum.size
     assert stored(grid) == [datum.root]
-    assert datum.info_hash in grid.service.swarm.transfers
+    assert datum.info_hash in grid.service.swarm.offers
 
 
 async def test_bytes_that_are_there_are_not_sent_again(grid, file):
     first = await grid.client.put(file, "one")
-    sent = []
-    second = await grid.client.put(file, "two", sending=lambda *done: sent.append(done))
-    assert (second.root, second.awaited, sent) == (first.root, False, [])
-    await grid.client.remove("one")
+    read, sent = [], []
+    second = await grid.client.put(
+        file, "two", reading=lambda *done: read.append(done), sending=lambda *done: sent.append(done)
+    )
+    assert (second.root, second.awaited, read[-1], sent) == (first.root, False, (MB + 7, MB + 7), [])
+    disk = await grid.client.add_disk(file, "three")
+    assert (disk.root, stored(grid)) == (first.root, [first.root])
+    for name in ("one", "three"):
+        await grid.client.remove(name)
     assert stored(grid) == [first.root]
     await grid.client.remove("two")
+    assert stored(grid) == []
+
+
+@pytest.mark.parametrize("at", [0, MB // 2, MB + 6])
+async def test_other_bytes_of_the_same_size_are_sent_though_they_look_alike(grid, file, tmp_path, at):
+    first = await grid.client.put(file, "one")
+    other = tmp_path / "other"
+    changed = bytearray(file.read_bytes())
+    changed[at] ^= 1
+    other.write_bytes(changed)
+    second = await grid.client.put(other, "two")
+    assert second.root != first.root
+    assert sorted(stored(grid)) == sorted([first.root, second.root])
+    kept = grid.folder / "service" / "repository" / "files" / second.root
+    assert await asyncio.to_thread(kept.read_bytes) == changed
+
+
+async def test_bytes_that_go_away_while_they_are_identified_are_sent(grid, file):
+    await grid.client.put(file, "one")
+    loop, removing = asyncio.get_running_loop(), []
+
+    def reading(*_):
+        if not removing:
+            removing.append(loop.create_task(grid.client.remove("one")))
+
+    identify = Reader.identify
+
+    async def slow(self, progress=None):
+        content = await identify(self, progress)
+        await removing[0]
+        return content
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "identify", slow)
+        second = await grid.client.put(file, "two", reading=reading)
+    assert (stored(grid), second.awaited) == ([second.root], False)
+
+
+async def test_an_empty_file_is_a_datum_and_no_disk(grid, tmp_path):
+    empty = tmp_path / "empty"
+    empty.touch()
+    datum = await grid.client.put(empty, "nothing")
+    assert (datum.size, datum.root, datum.awaited) == (0, hashlib.sha256(b"").hexdigest(), False)
+    assert stored(grid) == [datum.root]
+    assert (await refused(grid.client.add_disk(empty, "disk"))).key == "disk.empty"
+    await grid.client.put(empty, "again")
+    await grid.client.remove("nothing")
+    assert stored(grid) == [datum.root]
+    await grid.client.remove("again")
     assert stored(grid) == []
 
 
@@ -149,9 +213,23 @@ async def test_a_datum_that_awaits_these_bytes_gets_them_and_another_of_its_name
     assert (await refused(grid.client.put(tmp_path / "other", "one"))).key == "disk.name-taken"
 
 
+async def test_bytes_that_are_not_those_a_datum_awaits_are_refused_before_or_after_they_are_sent(grid, file, tmp_path):
+    datum = await grid.client.put(file, "there")
+    await grid.client.remove("there")
+    await grid.client.create([DatumRequest(name="one", root=datum.root, size=datum.size)])
+    other, sent = tmp_path / "other", []
+    other.write_bytes(b"other")
+    fault = await refused(grid.client.put(other, "one", sending=lambda *done: sent.append(done)))
+    assert (fault.key, sent) == ("disk.changed", [])
+    other.write_bytes(random.Random(2).randbytes(datum.size))
+    assert (await refused(grid.client.put(other, "one"))).key == "disk.changed"
+    assert (stored(grid), (await grid.client.datum("one")).awaited) == ([], True)
+    assert not (await grid.client.put(file, "one")).awaited
+
+
 async def test_an_unknown_attribute_is_told_before_the_file_is_read(grid, file):
     read = []
-    fault = await refused(grid.client.put(file, "one", "root", reading=lambda *done: read.append(done)))
+    fault = await refused(grid.client.put(file, "one", "root", sending=lambda *done: read.append(done)))
     assert (fault.key, read) == ("attribute.not-found", [])
     fault = await refused(grid.client.add_disk(file, "one", "root", progress=lambda *done: read.append(done)))
     assert (fault.key, read) == ("attribute.not-found", [])
@@ -172,31 +250,8 @@ async def test_a_disk_is_added_under_a_defined_attribute_and_is_a_datum_too(grid
 
 @pytest.mark.parametrize("change", [lambda path: os.utime(path, ns=(1, 1)), lambda path: os.truncate(path, 5)])
 async def test_a_file_that_changes_while_it_is_read_leaves_nothing(grid, file, change):
-    assert (await refused(grid.client.put(file, "one", reading=lambda *_: change(file)))).key == "disk.changed"
+    assert (await refused(grid.client.put(file, "one", sending=lambda *_: change(file)))).key == "disk.changed"
     assert (stored(grid), [one async for one in grid.client.data()]) == ([], [])
-
-
-async def test_a_file_that_changes_before_it_is_sent_leaves_nothing(grid, file, monkeypatch):
-    sending = BitDew._send_content
-
-    async def send(self, path, *rest):
-        await asyncio.to_thread(path.write_bytes, random.Random(2).randbytes(MB + 7))
-        await sending(self, path, *rest)
-
-    monkeypatch.setattr(BitDew, "_send_content", send)
-    assert (await refused(grid.client.put(file, "one"))).key == "disk.changed"
-    assert (stored(grid), [one async for one in grid.client.data()]) == ([], [])
-
-
-async def test_a_cancelled_put_leaves_nothing(grid, file):
-    begun = asyncio.Event()
-    putting = asyncio.create_task(grid.client.put(file, "one", sending=lambda *_: begun.set()))
-    await begun.wait()
-    putting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await putting
-    assert [one async for one in grid.client.data()] == []
-    assert (await grid.client.put(file, "one")).name == "one"
 
 
 @pytest.mark.parametrize("name", ["../disks", "a/b", ""])

@@ -1,0 +1,240 @@
+"""Jobs as a developer uses them: submit, follow, wait, read the log, take the results.
+
+Owns these calls and their order. Where a job runs is decided on the other side of the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bitdew.core.attribute import Attribute
+from bitdew.core.errors import BitDewError, error
+from bitdew.core.ids import checked_name, new_uid
+from bitdew.core.states import JOB, JobState
+from bitdew.wire import limits
+from bitdew.wire import models as m
+
+from .connection import GRACE, POLL, name_part
+from .data import DataCalls, chosen
+from .getting import GetCalls
+from .image import root_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from pathlib import Path
+
+    from bitdew.core.job import JobSpec
+
+SUBMIT_SECONDS: Final = 120.0
+"""Seconds that the service may take for ten thousand jobs: many times what it takes."""
+FOLLOW_PAUSE: Final = 0.5
+"""Seconds until it is looked whether a job is tried again, once a run's log has ended."""
+
+
+INPUT: Final = Attribute.from_dict({"replica": 0, "lifetime": "30d"})
+"""What is true of a file that was put for jobs: copies are made where runs read it."""
+_ODD: Final = re.compile(r"[^A-Za-z0-9._]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A result that came back.
+
+    Attributes:
+        job: The job that left it.
+        result: What it is.
+        path: Where it is now.
+    """
+
+    job: m.JobView
+    result: m.ResultView
+    path: Path
+
+
+class JobCalls(DataCalls, GetCalls):
+    """The part of `BitDew` that is about jobs."""
+
+    async def submit(
+        self,
+        spec: JobSpec,
+        *,
+        name: str | None = None,
+        inputs: Sequence[tuple[str, str]] = (),
+        values: Sequence[str] = (),
+        results: Attribute | str | None = None,
+        provision: str | None = None,
+        machines: int = 1,
+    ) -> list[m.JobView]:
+        """Ask for a command to be run; with `values`, once for each of them.
+
+        It waits until a host has what it needs, and is tried again elsewhere where a host is lost. Asking does not
+        wait for any of that.
+
+        Args:
+            spec: The command, what it needs, and how much it may take.
+            name: For people; the program's by default.
+            inputs: Data that it reads: each datum's name or uid, and its path in the job's directory ("" for its name).
+            values: For each of them a job: `{}` in the command, the outputs and the environment stands for it.
+            results: What should be true of its results; by default they stay in the repository.
+            provision: A disk: where no host can run the jobs, machines are deployed from it for them.
+            machines: How many such machines at most.
+
+        Returns:
+            The jobs; of an array the first thousand.
+
+        Raises:
+            BitDewError: `data.not-found`, `input.invalid`, `attribute.…`.
+        """
+        request = m.SubmitRequest(
+            name=None if name is None else checked_name(name, "job's name"),
+            spec=m.SpecModel.of(spec),
+            inputs=[m.InputModel(data=name_part(data), path=path) for data, path in inputs],
+            values=list(values),
+            results={"replica": 0} if results is None else chosen(results),
+            provision=None if provision is None else name_part(provision),
+            machines=machines,
+            request=new_uid(),
+        )
+        return (await self._call("POST", "/v1/jobs", m.JobList, body=request, seconds=SUBMIT_SECONDS)).jobs
+
+    async def put_input(self, path: Path, *, sending: Callable[[int, int], None] | None = None) -> str:
+        """Make a file a datum for jobs to read, and give its name. The same bytes are put once; they live for 30 days.
+
+        Raises:
+            BitDewError: as `put`.
+        """
+        root = await asyncio.to_thread(root_of_file, path)
+        name = f"in-{root[:16]}-{_ODD.sub('-', path.name)[-60:].strip('-.') or 'file'}"
+        try:
+            if (await self.datum(name)).root == root:
+                return name
+        except BitDewError as fault:
+            if fault.key != "data.not-found":
+                raise
+        return (await self.put(path, name, INPUT, sending=sending)).name
+
+    async def jobs(
+        self, *, prefix: str = "", states: Sequence[JobState] = (), mine: bool = False
+    ) -> AsyncGenerator[m.JobView]:
+        """Jobs, oldest first: of one array, in some states, or only one's own."""
+        query = {"prefix": prefix, "state": ",".join(states), "mine": "1" if mine else "", "limit": str(limits.PAGE)}
+        after: str | None = ""
+        while after is not None:
+            asked = {key: value for key, value in {**query, "after": after}.items() if value}
+            reply = await self._call("GET", "/v1/jobs", m.JobList, query=asked)
+            for one in reply.jobs:
+                yield one
+            after = reply.next
+
+    async def job(self, uid: str) -> m.JobView:
+        """One job, by its uid or the beginning of it. Raises UserError `job.not-found`."""
+        return await self._call("GET", f"/v1/jobs/{name_part(uid)}", m.JobView)
+
+    async def watch_job(self, uid: str) -> AsyncGenerator[m.JobView]:
+        """A job now and after each change, until it has ended."""
+        job = await self.job(uid)
+        while True:
+            yield job
+            if job.state in JOB.ends():
+                return
+            query = {"since": str(job.version), "wait": str(POLL)}
+            path = f"/v1/jobs/{name_part(job.uid)}"
+            job = await self._call("GET", path, m.JobView, query=query, seconds=POLL + GRACE)
+
+    async def count_jobs(self, array: str = "", since: int = 0) -> m.JobCounts:
+        """How many jobs of an array, or of all, are in which state; held open until that is past version `since`."""
+        query = {"of": array, "since": str(since), "wait": str(POLL if since else 0)}
+        asked = {key: value for key, value in query.items() if value}
+        return await self._call("GET", "/v1/job-counts", m.JobCounts, query=asked, seconds=POLL + GRACE)
+
+    async def finished(
+        self, array: str, *, progress: Callable[[dict[JobState, int]], None] | None = None
+    ) -> dict[JobState, int]:
+        """Wait until all jobs of an array have ended; how many ended how.
+
+        Args:
+            array: Its uid, or that of one of its jobs, or the beginning of one.
+            progress: Called with how many jobs are in which state, whenever that changed.
+        """
+        counts = await self.count_jobs(array)
+        while True:
+            if progress is not None:
+                progress(counts.counts)
+            if set(counts.counts) <= JOB.ends():
+                return counts.counts
+            counts = await self.count_jobs(array, counts.version)
+
+    async def cancel_job(self, uid: str) -> list[m.JobView]:
+        """Give up a job, or all jobs of an array. What has ended stays as it is."""
+        return (await self._call("POST", f"/v1/jobs/{name_part(uid)}/cancel", m.JobList)).jobs
+
+    async def explain_job(self, uid: str) -> m.JobExplanation:
+        """Why a job is as it is, and what it waits for."""
+        return await self._call("GET", f"/v1/jobs/{name_part(uid)}/explain", m.JobExplanation)
+
+    async def job_log(self, uid: str, *, run: int = 0, offset: int = 0) -> m.LogReply:
+        """What a job wrote so far, from `offset` on; of its run number `run`, or the one that counts."""
+        return await self._log(uid, run, offset, 0)
+
+    async def follow_job_log(self, uid: str, *, run: int = 0) -> AsyncGenerator[m.LogReply]:
+        """What a job writes, part by part, until it has ended. Where it is tried again, the next run's follows."""
+        known, offset = None, 0
+        while True:
+            reply = await self._log(uid, run, offset, POLL)
+            if reply.run != known and known is not None:
+                reply = await self._log(uid, run, 0, 0)
+            known = reply.run
+            if reply.text:
+                yield reply
+            offset = reply.end
+            if reply.state in JOB.ends() and not reply.text:
+                return
+            if not reply.text and reply.run is not None:
+                # That run is over, and another one may follow: only the job knows.
+                await asyncio.sleep(FOLLOW_PAUSE)
+
+    async def _log(self, uid: str, run: int, offset: int, wait: float) -> m.LogReply:
+        query = {"run": str(run), "offset": str(offset), "wait": str(wait)}
+        path = f"/v1/jobs/{name_part(uid)}/log"
+        return await self._call("GET", path, m.LogReply, query=query, seconds=wait + GRACE)
+
+    async def results(
+        self,
+        uid: str,
+        folder: Path,
+        *,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> AsyncGenerator[Fetched]:
+        """Bring what a job, or the jobs of an array, left into `folder`, verified.
+
+        The files of one job come as it left them. Those of an array come into a folder for each job, by its index.
+
+        Raises:
+            BitDewError: `job.not-found`; as `get`.
+        """
+        jobs = [job async for job in self.jobs(prefix=name_part(uid))]
+        if not jobs:
+            raise error("job.not-found", f"There is no job {uid[:40]!r}", uid=uid[:40])
+        total, done = sum(one.size for job in jobs for one in job.results), 0
+        for job in jobs:
+            place = folder if len(jobs) == 1 else folder / f"{job.index:0{len(str(len(jobs) - 1))}}"
+            for one in job.results:
+                target = place.joinpath(*_parts(one.path))
+                await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+                await self.get(one.data, target, force=force)
+                done += one.size
+                if progress is not None:
+                    progress(done, total)
+                yield Fetched(job, one, target)
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a result's path, which a host has said."""
+    parts = path.split("/")
+    if not set(parts).isdisjoint({"", ".", ".."}) or "\\" in path:
+        raise error("input.invalid", f"A result can't be put at {path[:80]!r}", why="it leads out of its folder")
+    return parts

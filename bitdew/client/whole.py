@@ -1,0 +1,68 @@
+"""Small data, put with all their bytes in one request.
+
+Owns that a request whose answer was lost is not taken for refused: it is asked again, and what it has made is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bitdew.core.content import ContentHasher
+from bitdew.core.errors import BitDewError
+from bitdew.core.ids import checked_name
+from bitdew.wire import limits
+from bitdew.wire import models as m
+
+from .data import chosen
+from .flow import passing, released
+from .following import Patience
+
+if TYPE_CHECKING:
+    from bitdew.core.attribute import Attribute
+    from bitdew.core.ids import ContentRoot
+
+    from .grid import BitDew
+    from .source import ByteSource
+
+
+async def put_whole(grid: BitDew, source: ByteSource, name: str, attribute: Attribute | str | None) -> m.DataView:
+    """Make the bytes of `source`, which are few and no folder's, the datum `name`; the source is closed.
+
+    Raises:
+        BitDewError: as `BitDew.put`.
+    """
+    checked_name(name, "datum's name")
+    raw, root = await asyncio.to_thread(_read, source)
+    request = m.WholeRequest(name=name, root=root, raw=raw, attribute=chosen(attribute))
+    patience, lost = Patience(grid.patience), False
+    await released()
+    await passing(len(raw))
+    while True:
+        try:
+            (uid,) = (await grid.call("POST", "/v1/whole", m.DataCreated, body=request)).uids
+            return await grid.datum(uid)
+        except BitDewError as fault:
+            if lost and fault.key == "disk.name-taken":
+                there = await grid.datum(name)
+                if there.root == root and not there.awaited:
+                    return there
+            await patience.bear(fault)
+            lost = True
+
+
+def is_small(source: ByteSource) -> bool:
+    """Whether all of it may go in one request."""
+    return source.size <= limits.SMALL
+
+
+def _read(source: ByteSource) -> tuple[bytes, ContentRoot]:
+    try:
+        raw = source.read_at(0, source.size) if source.size else b""
+        hasher = ContentHasher(len(raw))
+        hasher.update(raw)
+        content = hasher.finish()
+        source.check_unchanged()
+        return raw, content.root
+    finally:
+        source.close()
