@@ -15,7 +15,7 @@ import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,6 +33,7 @@ from bitdew.lock import HomeLock
 from bitdew.rooms import Rooms
 from bitdew.scheduler.planner import PlannerSettings
 from bitdew.swarm.credentials import SwarmCredentials
+from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.swarm.session import Swarm
 from bitdew.swarm.settings import SwarmLimits
 from bitdew.tasks import to_the_end
@@ -42,6 +43,7 @@ from bitdew.trust.keys import KeyPair, certificate_request, needs_renewal, new_k
 from bitdew.trust.roles import Role
 from bitdew.trust.tls import server_context, use_pair
 from bitdew.wire.models import EnrolRequest
+from bitdew.wire.pacing import Pace
 from bitdew.wire.server import new_application
 
 log = structlog.get_logger(__name__)
@@ -49,10 +51,8 @@ log = structlog.get_logger(__name__)
 DEFAULT_PORT: Final = 8440
 RENEW_SECONDS: Final = 24 * 3600.0
 """How often the repository takes a fresh swarm certificate; they last 30 days."""
-REPOSITORY_SLOTS: Final = 2
-"""Hosts that the repository sends to at a time. Measured with four hosts, 64 MB, on loopback: it sends 1.2 to 1.7 times
-the disk instead of 2.2 to 2.3, and behind an uplink of 20 MB/s 1.03 times instead of 2.3, where the last host holds it
-in 0.56 of the time. With one slot, half of the runs took six times as long."""
+SWARMS_LEAST: Final = 8
+"""Swarms keep this part of the repository's uplink, an eighth, however much HTTPS may take."""
 WEB_SECONDS: Final = 1.0
 """How long requests under way may take to end when the service stops."""
 GOODBYE_SECONDS: Final = 0.5
@@ -69,12 +69,15 @@ class ServiceSettings:
         port: Its TCP port; 0 takes any that is free.
         swarm: Where the repository's swarm listens; port 0 takes any that is free.
         upload: Bytes per second that the repository sends at most; 0 is unlimited.
+        http_egress: Bytes per second of it over HTTPS, all replies together; 0 is unlimited, None half of `upload`.
+        connections: Hosts that the repository is connected to by swarm at most.
         name: What the service is called.
         period: Seconds: the longest silence of a living host.
         addresses: Further names and addresses to put into the service's certificate.
         database: SQLAlchemy's URL of the database; None for SQLite in `home`.
         authority: The folder of the CA, where several services share one; None for the one in `home`.
         repository: The repository's folder, where several services share one; None for the one in `home`.
+        scrub_days: Within how many days all of the repository is read back; 0 for never.
         planner: The planner's figures.
     """
 
@@ -83,12 +86,15 @@ class ServiceSettings:
     port: int = DEFAULT_PORT
     swarm: Endpoint = field(default_factory=lambda: Endpoint("127.0.0.1", 0))
     upload: int = 0
+    http_egress: int | None = None
+    connections: int = 500
     name: str = "bitdew"
     period: float = 20.0
     addresses: Sequence[str] = ()
     database: str | None = None
     authority: Path | None = None
     repository: Path | None = None
+    scrub_days: float = 7.0
     planner: PlannerSettings = field(default_factory=PlannerSettings)
 
 
@@ -144,8 +150,7 @@ class Service:
         self.authority = await asyncio.to_thread(Authority.open, folder, now=clock.now(), name=settings.name)
         pair = await self._service_pair()
 
-        limits = SwarmLimits(upload=settings.upload, slots=REPOSITORY_SLOTS)
-        self.swarm = await Swarm.start(settings.swarm, self._swarm_credentials(), limits)
+        self.swarm = await Seeder.start(settings.swarm, self._swarm_credentials(), self._limits(http=False))
         exits.push_async_callback(self.swarm.close)
 
         self.rooms = Rooms(
@@ -158,7 +163,10 @@ class Service:
             database=self.database,
             authority=self.authority,
             swarm=self.swarm,
+            pace=Pace(http_rate(settings), clock, self._share_out),
             address=self._repository_address,
+            join=self._join,
+            scrub_days=settings.scrub_days,
         )
         await self.rooms.open()
         # Who waits for a report to be taken in is answered before the web ends.
@@ -174,6 +182,21 @@ class Service:
         self._loops = [intake, *loops, asyncio.create_task(self._renew(), name="renewal")]
         exits.push_async_callback(_end, self._loops[1:])
         log.info("serving", url=self.url, home=str(settings.home))
+
+    async def _join(self) -> Swarm:
+        """A node of the swarms that fetches, as our seeder does not."""
+        return await Swarm.start(replace(self.swarm.endpoint, port=0), self._swarm_credentials())
+
+    def _limits(self, *, http: bool) -> SwarmLimits:
+        """What swarms may use of the repository's uplink; `http` if something is sent over HTTPS meanwhile."""
+        upload = self.settings.upload
+        if upload and http:
+            upload = max(upload - http_rate(self.settings), upload // SWARMS_LEAST, 1)
+        return SwarmLimits(upload=upload, connections=self.settings.connections)
+
+    def _share_out(self, http: bool) -> None:
+        with contextlib.suppress(BitDewError):  # the swarm is closed, and sends nothing any more
+            self.swarm.set_limits(self._limits(http=http))
 
     async def _require_shared_authority(self, folder: Path) -> None:
         """Refuse a new CA for a grid that has one: nobody who joined would know this service."""
@@ -225,7 +248,7 @@ class Service:
         while True:
             await self.clock.sleep(RENEW_SECONDS)
             try:
-                self.swarm.set_credentials(self._swarm_credentials())
+                await self.swarm.set_credentials(self._swarm_credentials())
                 await asyncio.to_thread(use_pair, self._tls, await self._service_pair())
             except (BitDewError, ssl.SSLError):
                 log.exception("the certificates could not be renewed; it is tried again", seconds=RENEW_SECONDS)
@@ -262,6 +285,14 @@ class Service:
     def _is_old(self, held: Identity) -> bool:
         pairs = [pair for pair in (held.identity, held.signing) if pair is not None]
         return len(pairs) < 2 or any(needs_renewal(pair.certificate, self.clock.now()) for pair in pairs)
+
+
+def http_rate(settings: ServiceSettings) -> int:
+    """Bytes per second that leave over HTTPS at most; 0 is unlimited."""
+    upload, own = settings.upload, settings.http_egress
+    if own is None:
+        return max(upload // 2, 1) if upload else 0
+    return min(own or upload, upload or own)
 
 
 def _certifiable(names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.attribute_text import write_line
+from bitdew.core.data import Kind
 from bitdew.core.states import PlacementState
 from bitdew.core.units import format_size
 
@@ -33,7 +34,11 @@ def summary(reply: WhereReply) -> str:
         freed = format_size(sum(one.freed for one in reply.placements))
         copies = "copy" if left == 1 else "copies"
         return f"{datum.name}: {_end_of(datum)}; {left} {copies} left, {freed} freed on hosts"
-    if datum.awaited:
+    if datum.awaited and datum.seeded and datum.origin is None and not datum.held:
+        kind = "disk add" if datum.is_disk else "data put"
+        waits = f"{datum.intended} on their way and waiting for its publisher, who is away"
+        return f"{datum.name}: {waits}. Offer it again: bitdew {kind} FILE --name {datum.name} --seed"
+    if datum.awaited and not datum.seeded:
         return f"{datum.name}: its bytes have not come yet. Send them: bitdew data put FILE --name {datum.name}"
     wanted = "on every eligible host" if datum.wanted < 0 else f"of {datum.wanted} wanted"
     sent = f"{format_size(datum.egress)} sent by the repository"
@@ -69,6 +74,7 @@ def _about(datum: DataView) -> Iterator[tuple[str, str]]:
     form = f", {datum.format}" if _is_disk(datum) else ""
     yield "name", datum.name
     yield "uid", datum.uid
+    yield "kind", "a folder, which travels as its archive" if datum.kind is Kind.FOLDER else ""
     yield "size", f"{format_size(datum.size)} ({datum.size} bytes{form})"
     yield "root", datum.root
     yield "info-hash", datum.info_hash
@@ -103,8 +109,13 @@ def _is_disk(datum: DataView) -> TypeGuard[DiskView]:
 
 
 def _own_copy(datum: DataView) -> str:
+    if datum.awaited and datum.seeded:
+        return f"none: its publisher offers it at {datum.origin}" if datum.origin else "none: its publisher offered it"
     if datum.awaited:
         return "waits for the bytes"
+    if datum.damaged and datum.held:
+        why = f": {datum.damage.why}" if datum.damage is not None else ""
+        return f"damaged{why}; it is mended from the hosts that hold it"
     if datum.damaged:
         return f"damaged: {'add' if datum.is_disk else 'put'} the original file again"
     return "intact"

@@ -9,20 +9,23 @@ import typer
 
 from bitdew.core.units import format_size, parse_size
 
+from . import disk_build
 from .data_views import explained, one_datum, placements, summary, wanted_of
-from .options import DiskName, Json, Profile, Url
+from .options import DiskName, Json, Profile, Seed, SeedListen, SeedStay, SeedUpload, Url
 from .output import Output, table
 from .placing import placed, watched
 from .running import ask
+from .seeding import offer, seeding_of
 from .wishes import Wished, with_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bitdew.client.grid import BitDew
-    from bitdew.wire.models import DataView, WhereReply
+    from bitdew.wire.models import DataView, DiskView, WhereReply
 
 app = typer.Typer(help="Disks: images of VMs, and where their copies are.", no_args_is_help=True, rich_markup_mode=None)
+disk_build.add_to(app)
 
 
 @app.command("make", epilog='Example: bitdew disk make hello.raw --line "hello from a volunteer" --size 64MB')
@@ -47,24 +50,47 @@ def make(
 @app.command("add", epilog="Example: bitdew disk add hep.raw --name hep --replica 3 --ft --requires 'sharing=qemu'")
 @with_wishes()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raw disk image.", show_default=False, readable=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A disk image.", show_default=False, readable=False)],
     name: Annotated[str, typer.Option("--name", help="What to call the disk.", show_default=False)],
     wished: Wished,
     system: Annotated[str, typer.Option("--os", help="What boots from it, in words.", show_default=False)] = "",
     arch: Annotated[str, typer.Option("--arch", help="The machine that it is made for.")] = "x86_64",
     version: Annotated[str, typer.Option("--version", help="Your version of this disk.")] = "1",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all copies are held.")] = False,
+    seed: Seed = False,
+    stay: SeedStay = False,
+    listen: SeedListen = None,
+    upload: SeedUpload = None,
     profile: Profile = "default",
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Add a disk: sign it, store it in the repository, and have copies placed."""
+    """Add a disk: sign it, store it in the repository, and have copies placed.
+
+    A qcow2, VMDK, VDI, VHD or OVA is converted to a raw image first, which must be bootable.
+    What breaks off goes on where it stopped, by the same command. What the repository has already is not sent.
+    With --seed nothing is sent to the repository: hosts fetch the file from here, while this command runs.
+    """
     output = Output(as_json=as_json)
     choice = wished.choice()
+    if how := seeding_of(seed=seed, stay=stay, listen=listen, upload=upload):
+        about = {"os": system, "arch": arch, "version": version}
+        offer(output, how, file, name, choice, profile=profile, url=url, disk=about)
+        return
 
     async def work(grid: BitDew) -> tuple[DataView, WhereReply | None]:
-        with output.progress(f"Adding {name}") as report:
-            disk = await grid.add_disk(file, name, choice, os=system, arch=arch, version=version, progress=report)
+        with output.steps(f"Reading {file}", f"Converting {file}", f"Adding {name}") as (reading, converting, sending):
+            disk = await grid.add_disk(
+                file,
+                name,
+                choice,
+                os=system,
+                arch=arch,
+                version=version,
+                converting=converting,
+                reading=reading,
+                progress=sending,
+            )
         return disk, await placed(grid, name, output) if wait else None
 
     disk, where = ask(profile, url, work)
@@ -91,8 +117,11 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
             rows.add_row(one.name, format_size(one.size), str(one.held), wanted_of(one), *about)
         yield rows if disks else "There is no disk. Add one: bitdew disk add FILE --name NAME"
         for one in disks:
+            if one.deprecated:
+                yield f"{one.name} is deprecated, and no machine is launched from it: {one.deprecated}"
             if one.damaged:
-                yield f"The repository's own copy of {one.name} is damaged: add the original file again."
+                do = "it is mended from its hosts" if one.held else "add the original file again"
+                yield f"The repository's own copy of {one.name} is damaged: {do}."
 
     Output(as_json=as_json).document({"disks": [one.model_dump(mode="json") for one in disks]}, shown)
 
@@ -126,6 +155,25 @@ def explain(name: DiskName, profile: Profile = "default", url: Url = None, as_js
     """Explain a disk's copies: wanted, held, missing, why each host was chosen or refused, what happens next."""
     reply = ask(profile, url, lambda grid: grid.explain(name))
     Output(as_json=as_json).document(reply, lambda: explained(reply))
+
+
+@app.command("deprecate", epilog="Example: bitdew disk deprecate hep --why 'use hep-2'")
+def deprecate(
+    name: DiskName,
+    why: Annotated[str, typer.Option("--why", help="What users are told.")] = "a newer one took its place",
+    undo: Annotated[bool, typer.Option("--undo", help="Let machines run from it again.")] = False,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Say that no more machines are to run from a disk. Those that run go on, and its copies stay."""
+
+    async def work(grid: BitDew) -> DiskView:
+        return await (grid.reinstate_disk(name) if undo else grid.deprecate_disk(name, why))
+
+    disk = ask(profile, url, work)
+    told = f"{name} is deprecated: {disk.deprecated}" if disk.deprecated else f"Machines may run from {name}."
+    Output(as_json=as_json).document(disk, lambda: [told])
 
 
 @app.command("rm", epilog="Example: bitdew disk rm hep")

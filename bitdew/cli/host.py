@@ -8,6 +8,7 @@ import typer
 
 from bitdew.core.units import format_size
 
+from . import host_drain
 from .options import Json, Profile, Url
 from .output import Output, table
 from .running import ask
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 app = typer.Typer(help="Hosts: the machines that run a worker.", no_args_is_help=True, rich_markup_mode=None)
+host_drain.add_to(app)
 
 
 @app.command("ls", epilog="Example: bitdew host ls")

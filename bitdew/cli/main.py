@@ -10,7 +10,7 @@ import typer
 
 from bitdew.core.errors import BitDewError, error
 
-from . import attr, backup, data, demo, disk, explain, faults, host, serve, tokens, user, vm, worker
+from . import attr, backup, data, demo, disk, explain, faults, host, job, serve, tokens, user, vm, worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Place whole VM disks on volunteers' PCs by BitTorrent swarm, and boot them there.",
     epilog="Try it on this machine alone: bitdew demo",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -36,6 +37,7 @@ for name, group in {
     "data": data.app,
     "disk": disk.app,
     "vm": vm.app,
+    "job": job.app,
     "host": host.app,
 }.items():
     app.add_typer(group, name=name)

@@ -27,9 +27,29 @@ Uid = Annotated[str, typer.Argument(metavar="UID", help="The machine's id, or it
 DiskName = Annotated[str, typer.Argument(metavar="NAME", help="The disk's name or uid.", show_default=False)]
 DatumName = Annotated[str, typer.Argument(metavar="NAME", help="The datum's name or uid.", show_default=False)]
 AttrName = Annotated[str, typer.Argument(metavar="NAME", help="The attribute's name.", show_default=False)]
+Upload = Annotated[str | None, typer.Option("--upload", help="Bytes per second sent at most: 1MB.")]
+Download = Annotated[str | None, typer.Option("--download", help="Bytes per second received at most.")]
+Quota = Annotated[str | None, typer.Option("--quota", help="Bytes of copies at most; 20GB by default.")]
+Seed = Annotated[
+    bool,
+    typer.Option("--seed", help="Offer it from here by swarm, until the copies are held: the repository gets none."),
+]
+SeedStay = Annotated[bool, typer.Option("--stay", help="With --seed: go on offering it until Ctrl-C.")]
+SeedListen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="IP:PORT", help="With --seed: where hosts fetch it, if not at any free port."),
+]
+SeedUpload = Annotated[str | None, typer.Option("--upload", help="With --seed: bytes per second sent at most: 1MB.")]
 StopWithParent = Annotated[
     bool,
     typer.Option(
         "--stop-with-parent", hidden=True, help="Stop in order when stdin ends: the starter holds its other end."
     ),
 ]
+
+
+def worker_home(home: Path | None) -> Path:
+    """What `--home` means to a worker."""
+    from bitdew.client.profiles import home_folder
+
+    return (home or home_folder() / "worker").expanduser().absolute()

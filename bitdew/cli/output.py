@@ -90,6 +90,28 @@ class Output:
         else:
             yield [self._plain(what) for what in named]
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar of things that are counted: call what this gives with how many are done and their total."""
+        if self.as_json:
+            yield lambda _done, _total: None
+        elif not self.live:
+            said: list[tuple[int, int]] = []
+
+            def tell(done: int, total: int) -> None:
+                if said != [(done, total)]:
+                    said[:] = [(done, total)]
+                    self.err.print(f"{what}: {done} of {total}")
+
+            yield tell
+        else:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+            with Progress(*columns, TimeElapsedColumn(), console=self.err, transient=True) as bars:
+                task = bars.add_task(what, total=None)
+                yield lambda done, total: bars.update(task, completed=done, total=total)
+
     def _bars(self, named: Sequence[str]) -> Iterator[list[Callable[[int, int], None]]]:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.progress import TransferSpeedColumn as Speed

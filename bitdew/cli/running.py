@@ -6,6 +6,7 @@ Owns signals. A command of a few calls is cancelled by them; a daemon is told to
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end. A signal cancels it, so that what it began is taken back.
+    """Run a command to its end. A signal cancels it, so that it ends in order.
 
     Raises:
         UserError: `interrupted`.
@@ -132,3 +133,10 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+
+
+def gap_in_output(*, as_json: bool) -> Callable[[int], str]:
+    """How a daemon says that lines were left out, because nobody read them in time."""
+    if as_json:
+        return lambda lines: json.dumps({"event": "output left out", "lines": lines})
+    return lambda lines: f"({lines} lines are left out here: nobody read them in time)"

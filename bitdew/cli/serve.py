@@ -12,7 +12,8 @@ import typer
 
 from .options import Home, Json, Profile, StopWithParent
 from .output import Output
-from .running import configure_log, stop_event
+from .running import configure_log, gap_in_output, stop_event
+from .unhurried import unhurried
 
 if TYPE_CHECKING:
     from bitdew.composition import Service, ServiceSettings
@@ -45,6 +46,18 @@ def serve(
     upload: Annotated[
         str | None, typer.Option("--upload", help="Bytes per second that the repository sends at most: 20MB.")
     ] = None,
+    http_egress: Annotated[
+        str | None,
+        typer.Option(
+            "--http-egress",
+            metavar="RATE",
+            help="Bytes per second of it over HTTPS, all downloads together: 5MB; 0 for no limit of its own. "
+            "By default half of --upload.",
+        ),
+    ] = None,
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, max=20_000, help="Hosts that it is connected to by swarm at most.")
+    ] = 500,
     name: Annotated[str, typer.Option("--name", help="What to call the service.")] = "bitdew",
     period: Annotated[
         float, typer.Option("--period", min=1, max=3600, help="The longest silence of a living host, in seconds.")
@@ -79,14 +92,17 @@ def serve(
         port=port,
         swarm=_swarm(swarm, host, port),
         upload=parse_size(upload) if upload else 0,
+        http_egress=parse_size(http_egress) if http_egress else None,
+        connections=connections,
         name=checked_name(name, "service's name"),
         period=period,
         database=database,
         authority=authority.absolute() if authority else None,
         repository=repository.absolute() if repository else None,
     )
-    configure_log(as_json=as_json)
-    asyncio.run(_serve(settings, profile, Output(as_json=as_json), with_parent=stop_with_parent))
+    with unhurried(gap_in_output(as_json=as_json)):
+        configure_log(as_json=as_json)
+        asyncio.run(_serve(settings, profile, Output(as_json=as_json), with_parent=stop_with_parent))
 
 
 async def _serve(settings: ServiceSettings, profile: str, output: Output, *, with_parent: bool) -> None:

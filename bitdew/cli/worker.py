@@ -13,9 +13,20 @@ import typer
 from bitdew.core.errors import error
 from bitdew.core.units import parse_size
 
-from .options import Home, Json, StopWithParent, Token
+from . import (
+    worker_activity,
+    worker_bridge,
+    worker_check,
+    worker_leave,
+    worker_limits,
+    worker_service,
+    worker_settings,
+    worker_share,
+)
+from .options import Download, Home, Json, Quota, StopWithParent, Token, Upload, worker_home
 from .output import Output, printable
-from .running import configure_log, run, stop_event
+from .running import configure_log, gap_in_output, run, stop_event
+from .unhurried import unhurried
 
 if TYPE_CHECKING:
     from bitdew.trust.identity import Identity
@@ -23,6 +34,16 @@ if TYPE_CHECKING:
     from bitdew.worker.settings import WorkerSettings
 
 app = typer.Typer(help="The volunteer's side: join a service, and run. Alone it means `run`.", rich_markup_mode=None)
+
+
+worker_limits.add_to(app)
+worker_activity.add_to(app)
+worker_share.add_to(app)
+worker_bridge.add_to(app)
+worker_settings.add_to(app)
+worker_check.add_to(app)
+worker_leave.add_to(app)
+worker_service.add_to(app)
 
 
 @app.callback(invoke_without_command=True, epilog="Example: bitdew worker")
@@ -51,9 +72,12 @@ def join(
         str | None,
         typer.Option("--listen", metavar="IP[:PORT]", help="Where its swarm listens; any free port by default."),
     ] = None,
-    quota: Annotated[str | None, typer.Option("--quota", help="Bytes of copies at most; 20GB by default.")] = None,
-    upload: Annotated[str | None, typer.Option("--upload", help="Bytes per second sent at most: 1MB.")] = None,
-    download: Annotated[str | None, typer.Option("--download", help="Bytes per second received at most.")] = None,
+    quota: Quota = None,
+    upload: Upload = None,
+    download: Download = None,
+    connections: Annotated[
+        int | None, typer.Option("--connections", min=1, help="Peers that it is connected to at most; 500 by default.")
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", help="Memory for all machines; half of this host's by default.")
     ] = None,
@@ -65,27 +89,25 @@ def join(
     as_json: Json = False,
 ) -> None:
     """Join a service with this host, and run the worker. It can be repeated; what is joined stays joined."""
-    from bitdew.worker.settings import WorkerSettings
-
     chosen: dict[str, Any] = {
         "name": name,
         "listen": _endpoint(listen),
         "quota": _size(quota),
         "upload": _size(upload),
         "download": _size(download),
+        "connections": connections,
         "memory": _size(memory),
         "labels": _labels(label or []),
     }
     output = Output(as_json=as_json)
-    settings = _checked(WorkerSettings, _home(home), {key: value for key, value in chosen.items() if value is not None})
-    identity = run(_enrol(url, token, settings))
+    settings, said = _checked(worker_home(home), {key: value for key, value in chosen.items() if value is not None})
+    identity = run(_enrol(url, token, settings, said))
     joined = {"joined": True, "host": identity.subject.subject_id, "name": identity.subject.name, "url": identity.url}
     if enrol_only:
         output.document(joined, lambda: [f"{identity.subject.name} joined {identity.url}. Run it: bitdew worker"])
         return
     output.remark(f"{identity.subject.name} joined {identity.url}.")
-    configure_log(as_json=as_json, quiet=True)
-    asyncio.run(_run(settings, identity, output, with_parent=stop_with_parent))
+    _run_to_the_end(settings, identity, as_json=as_json, with_parent=stop_with_parent)
 
 
 @app.command("run", epilog="Example: bitdew worker run --home /srv/bitdew-worker")
@@ -94,16 +116,21 @@ def run_worker(home: Home = None, stop_with_parent: StopWithParent = False, as_j
     from bitdew.worker.enrol import identity_folder
     from bitdew.worker.settings import WorkerSettings
 
-    settings = WorkerSettings.load(_home(home))
+    settings = WorkerSettings.load(worker_home(home))
     identity = identity_folder(settings.home).load()
-    configure_log(as_json=as_json, quiet=True)
-    asyncio.run(_run(settings, identity, Output(as_json=as_json), with_parent=stop_with_parent))
+    _run_to_the_end(settings, identity, as_json=as_json, with_parent=stop_with_parent)
 
 
-async def _enrol(url: str, token: str, settings: WorkerSettings) -> Identity:
+def _run_to_the_end(settings: WorkerSettings, identity: Identity, *, as_json: bool, with_parent: bool) -> None:
+    with unhurried(gap_in_output(as_json=as_json)):
+        configure_log(as_json=as_json, quiet=True)
+        asyncio.run(_run(settings, identity, Output(as_json=as_json), with_parent=with_parent))
+
+
+async def _enrol(url: str, token: str, settings: WorkerSettings, said: dict[str, Any]) -> Identity:
     from bitdew.worker.enrol import join as enrol
 
-    return await enrol(url, token, settings)
+    return await enrol(url, token, settings, said)
 
 
 async def _run(settings: WorkerSettings, identity: Identity, output: Output, *, with_parent: bool) -> None:
@@ -150,30 +177,20 @@ def _announce(worker: Worker, identity: Identity, output: Output) -> None:
     output.document(document, lambda: lines)
 
 
-def _home(home: Path | None) -> Path:
-    from bitdew.client.profiles import home_folder
-
-    return (home or home_folder() / "worker").expanduser().absolute()
-
-
-def _checked(kind: type[WorkerSettings], home: Path, chosen: dict[str, Any]) -> WorkerSettings:
-    """The settings for joining: what is kept in `home` already, with what was chosen anew over it."""
-    from pydantic import ValidationError
-
+def _checked(home: Path, chosen: dict[str, Any]) -> tuple[WorkerSettings, dict[str, Any]]:
+    """The settings for joining, and what of them was said: what was said before, with what was chosen anew over it."""
     from bitdew.core.errors import BitDewError
+    from bitdew.worker.configuration.layers import Layers
 
+    layers = Layers.read(home, joined=False)
+    layers.settings()  # what stands there already is not the options' fault
+    said = {**layers.said.values, **chosen}
     try:
-        kept = kind.load(home).model_dump()
+        settings = layers.saying(said).settings()
     except BitDewError as fault:
-        if fault.key != "profile.missing":
-            raise
-        kept = {}
-    try:
-        return kind(**{**kept, **chosen, "home": home})
-    except ValidationError as fault:
-        first = fault.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][0]).removesuffix("s")
-        raise error("input.invalid", f"{option} is impossible", why=first["msg"], field=option) from None
+        option = "--" + str(fault.fields.get("field", "")).split(".")[0].removesuffix("s")
+        raise error("input.invalid", f"{option} is impossible", why=fault.why, field=option) from None
+    return settings, {**said, "name": settings.name}
 
 
 def _endpoint(text: str | None) -> str | None:

@@ -7,6 +7,7 @@ of what uses a hypervisor: the suite that holds the real drivers to the contract
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Final
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Sharing
-from bitdew.core.ids import Uid
+from bitdew.core.ids import Uid, checked_name
 from bitdew.hypervisor import (
     Capabilities,
     Fingerprint,
@@ -23,29 +24,58 @@ from bitdew.hypervisor import (
     MachineSpec,
     MachineStatus,
     check_image,
+    check_seed,
     is_uid,
     remove_folder,
 )
 
 _RUNNING: Final = MachineStatus("running")
+_PAUSED: Final = MachineStatus("paused")
+_ALIVE: Final = (_RUNNING, _PAUSED)
+_ENDED_BY_WORKER: Final = MachineStatus("stopped", "the worker ended it")
+_PICTURE: Final = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
 _DISK: Final = "disk.mock"
 _CONSOLE: Final = "console.log"
 
 
 @dataclass(slots=True)
 class MockMachine:
-    """A machine on the pretended host."""
+    """A machine on the pretended host.
+
+    Attributes:
+        folder: Its own.
+        status: How it is.
+        booted: Whether it has said its line.
+        saved: Its snapshots: for each name, whether it had booted then.
+        ended: Set when it has ended.
+        changed: Set when its status has changed.
+    """
 
     folder: Path
     status: MachineStatus = _RUNNING
     booted: bool = False
+    saved: dict[str, bool] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self, status: MachineStatus) -> None:
         """End it, unless it has ended."""
-        if self.status == _RUNNING:
-            self.status = status
+        if self.status in _ALIVE:
+            self.turn(status)
             self.ended.set()
+
+    def turn(self, status: MachineStatus) -> None:
+        """Have it paused, or running, or ended."""
+        self.status = status
+        self.changed.set()
+
+    async def moves(self) -> None:
+        """Return when it is not paused."""
+        while self.status == _PAUSED:
+            self.changed.clear()
+            await self.changed.wait()
 
 
 @dataclass(slots=True)
@@ -79,7 +109,15 @@ class MockHypervisor:
     """
 
     name: Final = "mock"
-    capabilities: Final = Capabilities(graceful_stop=True, outlives_worker=True)
+    capabilities: Final = Capabilities(
+        graceful_stop=True,
+        outlives_worker=True,
+        pause=True,
+        snapshot=True,
+        screenshot=True,
+        seed=True,
+        network=True,
+    )
 
     def __init__(
         self,
@@ -128,10 +166,10 @@ class MockHypervisor:
         return handle
 
     async def recover(self, handle: Handle) -> bool:
-        """Whether the machine is still on the host and runs."""
+        """Whether the machine is still on the host and has not ended."""
         self._may_fail("recover")
         machine = self.host.machines.get(handle.uid)
-        if machine is None or machine.status != _RUNNING:
+        if machine is None or machine.status not in _ALIVE:
             return False
         if not machine.booted:
             self._boot(handle.uid, machine)
@@ -154,11 +192,53 @@ class MockHypervisor:
         """The line appears in it when the machine has booted."""
         return folder / _CONSOLE
 
+    async def pause(self, handle: Handle) -> None:
+        """It says nothing until it is resumed."""
+        self._may_fail("pause")
+        self._alive(handle.uid).turn(_PAUSED)
+
+    async def resume(self, handle: Handle) -> None:
+        """It goes on."""
+        self._may_fail("resume")
+        self._alive(handle.uid).turn(_RUNNING)
+
+    async def screenshot(self, handle: Handle, to: Path) -> None:
+        """One grey point."""
+        self._may_fail("screenshot")
+        self._alive(handle.uid)
+        await asyncio.to_thread(to.write_bytes, _PICTURE)
+
+    async def snapshot(self, handle: Handle, name: str) -> None:
+        """Remember whether it has booted."""
+        self._may_fail("snapshot")
+        checked_name(name, "name of a snapshot")
+        machine = self._alive(handle.uid)
+        if name in machine.saved:
+            raise error("input.invalid", f"Machine {handle.uid} has a snapshot {name} already", uid=handle.uid)
+        machine.saved[name] = machine.booted
+
+    async def restore(self, spec: MachineSpec, name: str) -> Handle:
+        """End it, and put it on the host as it was."""
+        self._may_fail("restore")
+        checked_name(name, "name of a snapshot")
+        before = self.host.machines.get(spec.uid)
+        if before is None or name not in before.saved:
+            why = f"it has no snapshot {name}"
+            raise error("hypervisor.failed", f"Machine {spec.uid} can't be restored", why=why, uid=spec.uid)
+        before.end(_ENDED_BY_WORKER)
+        await self._unboot(spec.uid)
+        machine = MockMachine(spec.folder, booted=before.saved[name], saved=before.saved)
+        self.host.machines[spec.uid] = machine
+        await asyncio.to_thread((spec.folder / _CONSOLE).write_bytes, b"")
+        if not machine.booted:
+            self._boot(spec.uid, machine)
+        return Handle(self.name, spec.uid, {"folder": str(spec.folder)})
+
     async def stop(self, handle: Handle, grace: float) -> None:  # noqa: ARG002 - its machines obey at once
         """End it."""
         self._may_fail("stop")
         if machine := self.host.machines.get(handle.uid):
-            machine.end(MachineStatus("stopped", "the worker ended it"))
+            machine.end(_ENDED_BY_WORKER)
 
     async def destroy(self, spec: MachineSpec, handle: Handle | None) -> None:  # noqa: ARG002 - the uid is enough
         """End it and remove its folder."""
@@ -190,12 +270,24 @@ class MockHypervisor:
         machine = self.host.machines.get(uid)
         return MachineStatus("stopped", "it was removed") if machine is None else machine.status
 
+    def _alive(self, uid: Uid) -> MockMachine:
+        machine = self.host.machines.get(uid)
+        if machine is None or machine.status not in _ALIVE:
+            raise error("hypervisor.failed", f"The mock can't do this with machine {uid}", why="it has ended", uid=uid)
+        return machine
+
+    async def _unboot(self, uid: Uid) -> None:
+        if boot := self._boots.pop(uid, None):
+            boot.cancel()
+            await asyncio.gather(boot, return_exceptions=True)
+
     def _boot(self, uid: Uid, machine: MockMachine) -> None:
         if uid not in self._boots:
             self._boots[uid] = asyncio.create_task(self._boot_slowly(machine))
 
     async def _boot_slowly(self, machine: MockMachine) -> None:
         await self._sleep(self._boots_in)
+        await machine.moves()
         if machine.status != _RUNNING:
             return
         await asyncio.to_thread(_say, machine.folder / _CONSOLE, self._console_line)
@@ -206,14 +298,14 @@ class MockHypervisor:
     async def _remove(self, uid: Uid, folder: Path) -> None:
         if machine := self.host.machines.pop(uid, None):
             machine.end(MachineStatus("stopped", "it was removed"))
-        if boot := self._boots.pop(uid, None):
-            boot.cancel()
-            await asyncio.gather(boot, return_exceptions=True)
+        await self._unboot(uid)
         await asyncio.to_thread(remove_folder, folder)
 
 
 def _make_disk(spec: MachineSpec) -> None:
     check_image(spec.image)
+    if spec.seed is not None:
+        check_seed(spec.seed)
     spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (spec.folder / _DISK).touch()
 

@@ -6,7 +6,7 @@ import pytest
 
 from bitdew.cli.data_views import explained, one_datum, placements, summary
 from bitdew.cli.output import Output
-from bitdew.wire.models import DataView, DiskView, ExplainReply, HostVerdict, PlacementView, WhereReply
+from bitdew.wire.models import DataView, DiskView, ErrorView, ExplainReply, HostVerdict, PlacementView, WhereReply
 
 NOON = datetime(2027, 1, 2, 12, tzinfo=UTC)
 UID, ROOT = "a" * 32, "b" * 64
@@ -104,9 +104,12 @@ def test_a_datum_shows_what_it_has_and_no_empty_rows(shown):
     assert "publisher" not in text
     assert "attribute" not in text
     recorded = {"format": "raw", "os": "Debian", "arch": "x86_64", "version": "7", "publisher": "ada", "expires": NOON}
-    text = shown(one_datum(view(DiskView, damaged=True, attribute_name="root", **recorded)))
+    text = shown(one_datum(view(DiskView, damaged=True, attribute_name="root", held=0, **recorded)))
     for part in ("raw", "Debian", "ada", "root", "damaged: add the original file again"):
         assert part in text
+    why = ErrorView(key="storage.rotten", message="It changed", why="its file is gone")
+    text = shown(one_datum(view(damaged=True, damage=why, held=2)))
+    assert "damaged: its file is gone; it is mended from the hosts that hold it" in text
     # A list leaves the record out.
     assert "publisher" not in shown(one_datum(view(is_disk=True)))
 
