@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.runners
+import contextlib
 import gc
 import logging
 import os
@@ -52,11 +53,16 @@ MAY_BLOCK = (
     ("/alembic/command.py", "upgrade", "migrations are read once at start, before anything is served"),
     ("/alembic/command.py", "downgrade", "only tests do it"),
     ("/scheduler/simulation/database.py", "put_nowait", "in virtual time nobody is kept waiting by a statement"),
+    ("/blocking/portal.py", "__enter__", "the blocking twin blocks whoever calls it, a notebook's loop included"),
+    ("/blocking/portal.py", "call", "the same"),
+    ("/blocking/portal.py", "__exit__", "the same"),
     ("/asyncpg/connect_utils.py", "_parse_connect_dsn_and_args", "it looks for files of passwords and certificates"),
 )
 
 hypothesis.settings.register_profile("dev", max_examples=30, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=False)
+# Machines would get next to nothing beside tests that run in parallel: here they step back for nobody.
+os.environ.setdefault("BITDEW_MACHINE_NICENESS", "0")
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
@@ -88,10 +94,13 @@ def _name_of(process: psutil.Process) -> str:
         return "one that has ended"
 
 
+_OURS = os.getpid()
+
+
 def _children() -> dict[int, psutil.Process]:
     """Child processes that a test could have started; those that serve the whole session live as long as we do."""
     found: dict[int, psutil.Process] = {}
-    for child in psutil.Process().children(recursive=True):
+    for child in psutil.Process(_OURS).children(recursive=True):  # a test may have replaced os.getpid
         try:
             command = " ".join(child.cmdline())
         except psutil.Error:
@@ -135,7 +144,8 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
     }
     for pid, process in _children().items():
         if pid not in processes:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+                process.kill()
     told = [f"{what}: {', '.join(things)}" for what, things in faults.items() if things]
     if told:
         pytest.fail("the test left behind " + "; ".join(told), pytrace=False)

@@ -74,7 +74,8 @@ def test_commands_shown_to_readers_exist_with_their_options(page: Path) -> None:
         rest = list(words)
         while rest and rest[0] in getattr(command, "commands", {}):
             command = command.commands[rest.pop(0)]
-        known = {flag for one in command.params for flag in [*one.opts, *one.secondary_opts]} | {"--help"}
+        known = {flag for one in command.params for flag in [*one.opts, *one.secondary_opts]} | {"--help", "-h"}
+        rest = rest[: rest.index("--")] if "--" in rest else rest  # what follows is another program's
         flags = {word.split("=")[0] for word in rest if word.startswith("-") and not re.fullmatch(r"-\d+", word)}
         if flags - known or (getattr(command, "commands", None) and rest and not flags):
             unknown.append(" ".join(words))

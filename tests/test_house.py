@@ -202,7 +202,7 @@ def test_every_module_says_what_it_owns() -> None:
 
 
 def test_no_module_outgrows_its_subject() -> None:
-    catalogues = {"bitdew/wire/models.py"}  # a list that is looked up in, not read through
+    catalogues = {"bitdew/wire/models.py", "bitdew/core/errors.py"}  # lists that are looked up in, not read through
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for _, path in modules()}
     assert {name: lines for name, lines in lengths.items() if lines > 400 and name not in catalogues} == {}
 

@@ -75,6 +75,24 @@ class Daemon:
         return code
 
 
+def begun(site: Site, *arguments: object) -> subprocess.Popen[bytes]:
+    """A command that was started, and goes on."""
+    return subprocess.Popen(
+        [*BITDEW, *map(str, arguments), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=site.environment,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[bytes], seconds: float = 120.0) -> tuple[int, str]:
+    """Its exit code, and what it printed."""
+    out, err = process.communicate(timeout=seconds)
+    assert "Traceback" not in err.decode()
+    return process.returncode, out.decode()
+
+
 class Site:
     """A folder with a service, workers, and a user's home."""
 
@@ -86,8 +104,10 @@ class Site:
 
     def run(self, *arguments: object, code: int = 0, seconds: float = 120.0, prefix: Sequence[str] = ()) -> dict:
         """What a command prints with --json; it must end with `code`. `prefix` is a program that runs it."""
+        words = [*map(str, arguments)]
+        words.insert(words.index("--") if "--" in words else len(words), "--json")  # before the command of a job
         done = subprocess.run(
-            [*prefix, *BITDEW, *map(str, arguments), "--json"],
+            [*prefix, *BITDEW, *words],
             capture_output=True,
             text=True,
             env=self.environment,

@@ -34,7 +34,7 @@ def shape(text: str) -> set[str]:
     text = re.sub(r"\b[0-9a-f]{8,64}\b", "HEX", text)
     text = re.sub(r"\d+(\.\d+)? (B|KB|MB|GB|TB)\b", "SIZE", text)
     text = re.sub(r"\bpc\d\b", "PC", text)
-    text = re.sub(r"(qemu\.accelerator)=\w+", r"\1=ANY", text)
+    text = re.sub(r"(qemu\.accelerator|qemu\.held)=\w+", r"\1=ANY", text)
     text = re.sub(r"\d+(\.\d+)*", "N", text)
     return {" ".join(line.split()) for line in text.splitlines() if line.strip()}
 

@@ -50,6 +50,19 @@ async def test_a_wish_for_http_is_carried_out_by_http_and_counted_as_the_reposit
             assert await asyncio.to_thread(copy.read_bytes) == file.read_bytes()
 
 
+async def test_left_to_itself_a_single_copy_comes_by_http_and_a_larger_one_for_several_hosts_by_swarm(tmp_path, file):
+    large = tmp_path / "large"
+    large.write_bytes(random.Random(9).randbytes(12 * MB))
+    async with Grid(2) as grid:
+        await grid.client.put(file, "single", Attribute(replica=1))
+        await grid.client.put(large, "large", Attribute(replica=2))
+        single, both = await grid.until("single", held(1)), await grid.until("large", held(2))
+        sent = grid.service.rooms.contents.repository._sent
+        assert sent[single.data.root] == single.data.size
+        assert sent[both.data.root] == 0
+        assert sum(p.from_repository + p.from_peers for p in both.placements) >= 2 * both.data.size
+
+
 async def test_a_service_that_restarts_under_a_download_is_asked_for_the_rest(tmp_path):
     path = tmp_path / "large"
     path.write_bytes(random.Random(8).randbytes(48 * MB))

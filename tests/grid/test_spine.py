@@ -7,6 +7,7 @@ import hashlib
 import sqlite3
 
 import pytest
+from bitdew.catalog.upload_file import About
 from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.bootdisk import write_boot_disk
@@ -296,12 +297,12 @@ async def test_a_damaged_disk_is_mended_under_its_own_name_and_nothing_else_take
 
 async def test_an_upload_that_nobody_goes_on_with_gives_its_room_back():
     async with Grid(0) as grid:
-        repository = grid.service.rooms.contents.repository
-        begun = await repository.begin("hep", MB)
+        uploads = grid.service.rooms.contents.repository.uploads
+        begun = await uploads.begin(About("ada", "hep", MB))
         grid.clock.skip(3601.0)
-        await repository.begin("other", MB)
+        await uploads.begin(About("ada", "other", MB))
         with pytest.raises(BitDewError) as caught:
-            repository.upload(begun.uid)
+            uploads.upload(begun.uid)
         assert caught.value.key == "upload.not-found"
 
 

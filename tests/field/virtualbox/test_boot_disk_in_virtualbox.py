@@ -1,54 +1,33 @@
-"""The boot disk in the real VirtualBox: it boots, says its line, powers itself off, and is not written to.
-
-VirtualBox lives in the folder that install.sh fills. It runs in name spaces of its own: its mounts and processes are
-seen by nobody else and end with the test, whatever happens. The installation itself is mounted read-only.
-"""
+"""The boot disk in the real VirtualBox: it boots, says its line, powers itself off, and is not written to."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
+from virtualbox_host import INTERPRETED, virtualbox_host
 
 from bitdew.bootdisk import write_boot_disk
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(300)]
 
-FOLDER = Path(os.environ.get("BITDEW_VIRTUALBOX", "/var/cache/bitdew-test/virtualbox"))
-ROOT = FOLDER / "root"
 LINE = "bitdew boot disk says hello to VirtualBox"
 SIZE = 2 * 1024 * 1024
 BOOTED_WITHIN = 120.0
-
-# Inside, the test's folder is /srv.
-SETUP = """
-set -e
-mount --bind "$1" "$1"
-mount --rbind /dev "$1/dev"
-mount -t proc proc "$1/proc"
-mount -t tmpfs tmpfs "$1/tmp"
-mount -t tmpfs tmpfs "$1/run"
-mount --bind "$2" "$1/srv"
-mount -o remount,bind,ro "$1"
-echo ready
-exec sleep infinity
-"""
 
 
 @dataclass
 class VirtualBox:
     """VBoxManage inside, and the test's folder outside."""
 
-    init: int
+    program: Path
     folder: Path
 
     def manage(self, *words: str) -> str:
@@ -57,27 +36,35 @@ class VirtualBox:
         return run.stdout
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = ["nsenter", "--target", str(self.init), "--mount", "--pid", "chroot", str(ROOT)]
-        command += ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "HOME=/srv", "USER=root", "LOGNAME=root", "LC_ALL=C"]
-        command += ["VBOX_USER_HOME=/srv/settings", "/usr/lib/virtualbox/VBoxManage", "-q", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        command = [str(self.program), "-q", *words]
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "VBOX_USER_HOME": str(self.folder / "settings")}
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
     def logs(self) -> str:
         return "\n".join(path.read_text("utf-8", "replace")[-3000:] for path in self.folder.rglob("VBox*.log"))
 
     def create(self, name: str, descriptor: str) -> None:
         """A machine with one IDE disk and its first serial port in a file, interpreted: there is no kernel module."""
-        self.manage("createvm", "--name", name, "--ostype", "Other_64", "--basefolder", "/srv/machines", "--register")
+        self.manage(
+            "createvm",
+            "--name",
+            name,
+            "--ostype",
+            "Other_64",
+            "--basefolder",
+            str(self.folder / "machines"),
+            "--register",
+        )
         self.manage(
             *("modifyvm", name, "--memory", "64", "--cpus", "1", "--nic1", "none"),
-            *("--vm-execution-engine", "recompiler"),
+            *INTERPRETED,
             *("--firmware-logo-fade-in=off", "--firmware-logo-fade-out=off", "--firmware-logo-display-time=0"),
-            *("--uart1", "0x3F8", "4", "--uart-mode1", "file", "/srv/console.log"),
+            *("--uart1", "0x3F8", "4", "--uart-mode1", "file", str(self.folder / "console.log")),
         )
         self.manage("storagectl", name, "--name", "IDE", "--add", "ide", "--controller", "PIIX4")
         self.manage(
             *("storageattach", name, "--storagectl", "IDE", "--port", "0", "--device", "0"),
-            *("--type", "hdd", "--medium", f"/srv/{descriptor}", "--mtype", "immutable"),
+            *("--type", "hdd", "--medium", str(self.folder / descriptor), "--mtype", "immutable"),
         )
 
     def state(self, name: str) -> str:
@@ -96,55 +83,13 @@ class VirtualBox:
 
     def remove(self, name: str, descriptor: str) -> None:
         self.manage("unregistervm", name, "--delete")
-        self.manage("closemedium", "disk", f"/srv/{descriptor}")
-
-
-def require_virtualbox() -> None:
-    reason = ""
-    if not (FOLDER / "ready").is_file():
-        reason = f"no VirtualBox in {FOLDER}: run {Path(__file__).with_name('install.sh')} {FOLDER} (root, 3 minutes)"
-    elif os.geteuid() != 0:
-        reason = "only root can enter its folder"
-    elif missing := [tool for tool in ("unshare", "nsenter", "chroot") if shutil.which(tool) is None]:
-        reason = f"{', '.join(missing)} not found"
-    if reason:
-        loud = f"*** THE BOOT DISK IS NOT TESTED IN VIRTUALBOX: {reason}"
-        if os.environ.get("BITDEW_REQUIRE_VIRTUALBOX") == "1":
-            pytest.fail(loud)
-        pytest.skip(loud)
-
-
-def inside() -> list[int]:
-    """The processes whose root is VirtualBox's folder."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            root = Path(f"/proc/{pid}/root").readlink()
-        except OSError:
-            continue
-        if root == ROOT:
-            found.append(pid)
-    return found
+        self.manage("closemedium", "disk", str(self.folder / descriptor))
 
 
 @pytest.fixture
 def virtualbox(tmp_path):
-    require_virtualbox()
-    command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
-    command += ["sh", "-c", SETUP, "sh", str(ROOT), str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as spaces:
-        try:
-            assert spaces.stdout is not None
-            assert spaces.stdout.readline() == "ready\n"
-            (init,) = psutil.Process(spaces.pid).children()
-            yield VirtualBox(init.pid, tmp_path)
-        finally:
-            spaces.kill()  # its child, the first process of the name space, is killed with it, and with that all others
-    deadline = time.monotonic() + 10
-    while inside():
-        assert time.monotonic() < deadline, f"left behind: {inside()}"
-        time.sleep(0.05)
-    assert str(FOLDER) not in Path("/proc/self/mountinfo").read_text("utf-8")
+    with virtualbox_host(tmp_path) as program:
+        yield VirtualBox(program, tmp_path)
 
 
 def flat_descriptor(image: Path) -> str:
