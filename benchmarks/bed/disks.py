@@ -39,13 +39,14 @@ class Publisher:
     ) -> None:
         await self._transport.close()
 
-    async def send(self, content: bytes, name: str, replica: int) -> DiskRequest:
-        """Send the bytes; the request that makes a disk of them."""
+    async def send(self, content: bytes, name: str, wish: Attribute | int) -> DiskRequest:
+        """Send the bytes; the request that makes a disk of them. `wish` may be a number of copies alone."""
         begun = UploadRequest(name=name, size=len(content))
         upload = (await self._transport.call("POST", "/v1/uploads", UploadReply, body=begun)).upload
         await self._transport.call("PUT", f"/v1/uploads/{upload}", UploadDone, body=_chunks(content), seconds=None)
         signed = await asyncio.to_thread(self._signed, content, name)
-        return DiskRequest(upload=upload, record=signed, attribute=Attribute(replica=replica).to_dict())
+        attribute = wish if isinstance(wish, Attribute) else Attribute(replica=wish)
+        return DiskRequest(upload=upload, record=signed, attribute=attribute.to_dict())
 
     async def commit(self, request: DiskRequest) -> DiskView:
         """Make the disk."""

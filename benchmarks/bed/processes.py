@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -68,6 +68,12 @@ class Process:
     def tail(self) -> str:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-1000:]
+
+    def say(self, line: Line) -> None:
+        """Write a JSON line to its stdin."""
+        if self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+            self._process.stdin.flush()
 
     def ask_to_stop(self) -> None:
         """SIGTERM, if it is still there."""
@@ -120,25 +126,37 @@ class Site:
                 print(f"The end of {process.log.name}:\n{process.tail()}", file=sys.stderr)
         shutil.rmtree(self.folder)
 
-    def serve(self, *options: str) -> Line:
-        """Start the service; what it says of itself."""
-        return self._bitdew("service", "serve", "--port", "0", *options).ready()
+    def serve(self, *options: str, on: Sequence[str] = ()) -> Line:
+        """Start the service; what it says of itself. `on` are the words that run a command on another host."""
+        return self._bitdew("service", on, "serve", "--port", "0", *options).ready()
 
-    def worker(self, number: int, url: str, token: str) -> Process:
-        """Start a worker on a loopback address of its own; it is not waited for."""
+    def worker(self, number: int, url: str, token: str, *, listen: str = "", on: Sequence[str] = ()) -> Process:
+        """Start a worker, on a loopback address of its own by default; it is not waited for."""
         mine = ["--home", str(self.folder / f"host{number}"), "--name", f"host{number}"]
+        where = listen or f"127.0.1.{number}"
         return self._bitdew(
             f"host{number}",
-            *("worker", "join", url, "--token", token, *mine, "--listen", f"127.0.1.{number}", "--quota", "1GB"),
+            on,
+            *("worker", "join", url, "--token", token, *mine, "--listen", where, "--quota", "2GB"),
         )
+
+    def program(self, name: str, path: Path, *options: str, on: Sequence[str] = ()) -> Process:
+        """Start one of the benchmarks' own programs, which prints JSON lines."""
+        return self._start(name, [*on, sys.executable, "-P", str(path), *options])
 
     def peer(self, part: str, credentials: Path, *options: str) -> Process:
         """Start a part of the peer that something is compared with."""
         return self._start(f"peer-{part}", [sys.executable, "-P", str(PEER), part, str(credentials), *options])
 
-    def _bitdew(self, name: str, *arguments: str) -> Process:
-        command = [sys.executable, "-P", "-m", "bitdew", *arguments, "--json", "--stop-with-parent"]
+    def _bitdew(self, name: str, on: Sequence[str], *arguments: str) -> Process:
+        command = [*on, sys.executable, "-P", "-m", "bitdew", *arguments, "--json", "--stop-with-parent"]
         return self._start(name, command)
+
+    def stop(self, process: Process) -> None:
+        """End one process before the others."""
+        process.ask_to_stop()
+        process.wait()
+        self._processes.remove(process)
 
     def _start(self, name: str, command: list[str]) -> Process:
         process = Process(command, self._environment, self.folder / f"{name}.log")

@@ -78,20 +78,21 @@ class Report:
 
 def asked_for_json(about: str | None) -> bool:
     """Read the command line of a benchmark that has one option."""
-    return bool(_parser(about).parse_args().json)
+    return bool(parser(about).parse_args().json)
 
 
 def options(about: str | None, *, full: str) -> argparse.Namespace:
     """Read the command line of a benchmark that has two: `json`, and `full`, which asks for more, said in words."""
-    parser = _parser(about)
-    parser.add_argument("--full", action="store_true", help=f"Take longer: {full}.")
-    return parser.parse_args()
+    made = parser(about)
+    made.add_argument("--full", action="store_true", help=f"Take longer: {full}.")
+    return made.parse_args()
 
 
-def _parser(about: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="Print JSON, with the times behind the ratios.")
-    return parser
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark, to which it may add options of its own."""
+    made = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    made.add_argument("--json", action="store_true", help="Print JSON, with the times behind the ratios.")
+    return made
 
 
 def percentile_95(values: Sequence[float]) -> float:
