@@ -1,9 +1,12 @@
 # BitDew's commands. Everything runs on the installed package, in a virtual environment of its own (VENV).
 #
 #   make demo    a whole grid on this machine, from nothing to a booted disk
+#   make root-hep  HEP jobs in ROOT machines, from building the disk to the merged spectrum; takes a quarter of an hour
 #   make test    every test: the fast ones in parallel, then those with real processes, swarms and machines
 #   make lint    style, types and the arrows between the rooms
-#   make bench   the benchmarks
+#   make bench   the benchmarks, but for the next
+#   make bench-swarm  swarms on shaped links, against nginx, aria2 and transmission; needs root
+#   make bench-api  small data through the API for developers, against plain HTTP
 #   make docs    the documentation, as HTML in docs/_build/html
 #   make lock    record the versions of all dependencies, after changing them in pyproject.toml
 #   make clean   remove everything that these made
@@ -18,11 +21,15 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # No program started from here may import the source folders that lie in the current folder instead of the package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test test-fast test-field lint bench docs docs-generate lock clean qemu
+.PHONY: demo root-hep test test-fast test-field lint bench bench-api bench-swarm docs docs-generate lock clean qemu
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.product qemu
 	$(BIN)/bitdew demo
+
+root-hep: $(VENV)/.product qemu
+	@bash .ci/packages "building disks" squashfs-tools dosfstools mtools syslinux syslinux-common || true
+	$(BIN)/python examples/root-hep/run.py $(ROOT_HEP_ARGS)
 
 qemu:
 	@bash .ci/packages "booting machines" qemu-system-x86 qemu-utils || \
@@ -59,15 +66,22 @@ test-fast: $(VENV)/.product $(VENV)/.tools
 	$(BIN)/pytest -m 'not field' -n $(JOBS) $(PYTEST_ARGS)
 
 test-field: $(VENV)/.product $(VENV)/.tools qemu
-	$(BIN)/pytest -m field $(PYTEST_ARGS)
+	$(BIN)/pytest -m field -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.product $(VENV)/.tools
 	@BIN=$(BIN) bash .ci/lint
 
 bench: $(VENV)/.product $(VENV)/.tools qemu
-	@found=0; for file in benchmarks/*.py; do [ -e "$$file" ] || continue; found=1; \
+	@found=0; for file in $(filter-out benchmarks/swarm.py,$(wildcard benchmarks/*.py)); do found=1; \
 	    echo "== $$file"; $(BIN)/python "$$file" || exit 1; done; \
 	[ $$found = 1 ] || echo "bitdew: benchmarks/ has none yet"
+
+bench-api: $(VENV)/.product $(VENV)/.tools
+	$(BIN)/python benchmarks/api.py
+
+bench-swarm: $(VENV)/.product $(VENV)/.tools
+	@bash .ci/packages "the others on the same links" iproute2 nginx-light curl aria2 transmission-daemon transmission-cli opentracker
+	$(BIN)/python benchmarks/swarm.py
 
 # Documentation -------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ of a command, an error, a route or a state is said in the code, once.
 
 from __future__ import annotations
 
+import ast
 import enum
 import inspect
+import itertools
+import json
 import re
 import sys
 import typing
@@ -79,7 +82,7 @@ def states_page() -> Iterator[str]:
         "Staying in a state is always legal. A move that is not drawn is refused, with its history.",
         "",
     ]
-    for one in (states.PLACEMENT, states.HOST, states.MACHINE):
+    for one in (states.PLACEMENT, states.HOST, states.MACHINE, states.JOB, states.RUN):
         yield from [f"## {one.subject.capitalize()}", ""]
         yield from [inspect.cleandoc(type(one.initial).__doc__ or ""), ""]
         yield from ["```mermaid", one.to_mermaid(), "```", ""]
@@ -150,10 +153,12 @@ def api_page() -> Iterator[str]:
         roles = "anyone" if route.roles is None else ", ".join(sorted(route.roles))
         path = re.sub(r":(?:[^{}]|\{\d+\})+\}", "}", route.path)  # without the pattern of a parameter
         body = "raw bytes" if route.streams else f"`{route.body.__name__}`" if route.body.model_fields else ""
-        bytes_of_file = not issubclass(reply, BaseModel)
-        answer = "raw bytes" if bytes_of_file else f"`{reply.__name__}`" if reply.model_fields else ""
+        replies = typing.get_args(reply) or (reply,)
+        bytes_of_file = not issubclass(replies[0], BaseModel)
+        told = " or ".join(f"`{one.__name__}`" for one in replies if bytes_of_file or one.model_fields)
+        answer = "raw bytes" if bytes_of_file else told
         rows.append((f"`{route.method} {path}`", roles, body, answer))
-        for model in ([] if route.streams else [route.body]) + ([] if bytes_of_file else [reply]):
+        for model in ([] if route.streams else [route.body]) + ([] if bytes_of_file else list(replies)):
             collect(model, models)
     yield from table("route", "callers", "body", "reply", rows=rows)
     from bitdew.wire.models import ErrorReply
@@ -236,11 +241,48 @@ def attributes_page() -> Iterator[str]:
     yield from table("key", "type", "default", "meaning", rows=rows)
 
 
+def settings_page() -> Iterator[str]:
+    """The worker's settings, from the models themselves."""
+    from bitdew.worker.activity.rules import Rules
+    from bitdew.worker.configuration.keys import NAMED, paths, variable
+    from bitdew.worker.settings import WorkerSettings
+
+    yield from ["# Settings of a worker", ""]
+    yield "Where they are written, and which place goes first, stands [for volunteers](../guides/volunteer.md)."
+    yield from ["Sizes and rates are bytes, or texts like `50GB`.", ""]
+    rows: list[tuple[object, ...]] = []
+    for path in paths():
+        model = Rules if len(path) > 1 else WorkerSettings
+        field = model.model_fields[path[-1]]
+        default = "" if field.default_factory is not None else json.dumps(field.default)
+        rows.append(
+            (f"`{'.'.join(path)}`", f"`{default}`" if default else "", f"`{variable(path)}`", told(model)[path[-1]])
+        )
+    yield from table("setting", "default", "variable", "meaning", rows=rows)
+    for key, kind in NAMED.items():
+        if kind is not None:
+            yield from [f"## `{key}.NAME`", ""]
+            inner: list[tuple[object, ...]] = [(f"`{name}`", told(kind)[name]) for name in kind.model_fields]
+            yield from table("key", "meaning", rows=inner)
+
+
+def told(model: type[BaseModel]) -> dict[str, str]:
+    """What stands below each of a model's fields, in its source."""
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(definition, ast.ClassDef)  # noqa: S101
+    found = {}
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            found[field.target.id] = inspect.cleandoc(str(ast.literal_eval(below.value)))
+    return found
+
+
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "api.md": api_page,
     "attributes.md": attributes_page,
     "cli.md": cli_page,
     "errors.md": errors_page,
+    "settings.md": settings_page,
     "states.md": states_page,
 }
 
