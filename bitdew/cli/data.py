@@ -52,7 +52,7 @@ def put(
     """Make a file, or a folder, a datum: store it in the repository, and have copies placed.
 
     What breaks off goes on where it stopped, by the same command. What the repository has already is not sent.
-    With --seed nothing is sent to the repository: hosts fetch the file from here, while this command runs.
+    With --seed nothing is sent to the repository: hosts fetch it from here, while this command runs.
     """
     output = Output(as_json=as_json)
     choice = wished.choice()

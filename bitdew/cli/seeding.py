@@ -65,13 +65,18 @@ def offer(
     url: str | None,
     disk: dict[str, str] | None = None,
 ) -> None:
-    """Offer `file` until the copies that are wanted are held, or until interrupted, and show who has how much."""
+    """Offer `file` until the copies that are wanted are held, or until interrupted, and show who has how much.
+
+    It may be a folder, if no disk is to be made of it.
+    """
     listen = {"listen": Endpoint.parse(how.listen)} if how.listen else {}
     upload = parse_size(how.upload) if how.upload else 0
 
     async def work(grid: BitDew) -> None:
-        with output.progress(f"Reading {file}") as reading:
-            offered = grid.seed(file, name, choice, disk=disk, upload=upload, reading=reading, **listen)
+        with output.steps(f"Packing {file}", f"Reading {file}") as (packing, reading):
+            offered = grid.seed(
+                file, name, choice, disk=disk, upload=upload, packing=packing, reading=reading, **listen
+            )
             async with offered as here:
                 _say_offered(output, here)
                 async with saying_why(output, lambda: why_missing(grid, name)) as moved:

@@ -205,13 +205,13 @@ class Dew:
         disk: dict[str, str] | None = None,
         upload: int = 0,
     ) -> AbstractAsyncContextManager[Offer]:
-        """Offer a file from where it is, for as long as the block lasts: hosts fetch it here, the repository gets none.
+        """Offer a file, or a folder, for as long as the block lasts: hosts fetch it here, the repository gets none.
 
             async with dew.seeding("root.img", Attribute(replica=3)) as offer:
                 await offer.held()
 
         Args:
-            path: A file that is not empty.
+            path: A file that is not empty, or a folder.
             attribute: As in `put`.
             name: As in `put`.
             disk: Make it a disk signed by this profile, with these `os`, `arch` and `version`.

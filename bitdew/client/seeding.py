@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-from bitdew.core.data import ImageRecord
+from bitdew.core.data import ImageRecord, Kind
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import checked_name, new_uid
@@ -28,6 +28,7 @@ from bitdew.wire import models as m
 from .converted import check_raw
 from .data import DataCalls, chosen
 from .image import FileSource
+from .packing import packed
 from .reading import Reader
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class SeedCalls(DataCalls):
         disk: dict[str, str] | None = None,
         listen: Endpoint = ANYWHERE,
         upload: int = 0,
+        packing: Progress | None = None,
         reading: Progress | None = None,
     ) -> AsyncIterator[Offer]:
-        """Offer the file at `path` as the datum `name` for as long as the block lasts, from where it is.
+        """Offer the file, or the folder, at `path` as the datum `name` from where it is, while the block lasts.
 
             async with grid.seed(Path("hep.raw"), "hep", Attribute(replica=3)) as offer:
                 await offer.held()
@@ -77,17 +79,19 @@ class SeedCalls(DataCalls):
         was made stays when the block ends, also if nobody holds it yet: it waits for the same call.
 
         Args:
-            path: A regular file that is not empty. It is read once, and never written to.
+            path: A regular file that is not empty, which is read once and never written to; or a folder, whose archive
+                lies among the temporary files for as long as the block lasts.
             name: Unique among the data that are alive.
             attribute: What should be true of it, or the name of an attribute that is defined; one copy by default.
             disk: Make it a disk signed by this profile, with these `os`, `arch` and `version`.
             listen: Where hosts fetch it; an unspecified address tells them the one that leads to the service.
             upload: Bytes per second that are sent at most; 0 is unlimited.
+            packing: Called with the bytes of a folder's archive that were written, and their total.
             reading: Called with the bytes identified and their total.
 
         Raises:
             BitDewError: `disk.file-missing`, `disk.file-unreadable`, `disk.empty`, `disk.changed`, `disk.format`,
-                `disk.name-taken`,
+                `disk.name-taken`, `storage.full`, `storage.failed` where a folder is packed,
                 `certificate.role`, `input.invalid`, `input.too-large`, `attribute.…`, `port.in-use`, `swarm.failed`.
         """
         from bitdew.swarm.seeder.seeder import Seeder
@@ -101,34 +105,42 @@ class SeedCalls(DataCalls):
         if known is not None and not known.awaited:
             do = "Choose another name, or remove the old one: bitdew data rm"
             raise error("disk.name-taken", f"A datum named {name!r} is there already", do=do, name=name)
-        if disk is not None:
-            await asyncio.to_thread(check_raw, path)
-        source = await asyncio.to_thread(FileSource, path)
-        async with Reader(source) as reader:
+        kind = Kind.FILE
+        async with contextlib.AsyncExitStack() as stack:
+            if disk is not None:
+                await asyncio.to_thread(check_raw, path)
+            elif await asyncio.to_thread(path.is_dir):
+                kind, path = Kind.FOLDER, await stack.enter_async_context(packed(path, packing))
+            source = await asyncio.to_thread(FileSource, path)
+            reader = await stack.enter_async_context(Reader(source))
             _require_size(source)
             content = await reader.identify(reading)
             metainfo = await asyncio.to_thread(build_metainfo, content)
             if known is None:
-                await self._describe(content, name, choice, disk)
+                await self._describe(content, name, kind, choice, disk)
             elif known.root != content.root:
                 why = f"its root is {known.root[:16]}…, and the file's is {content.root[:16]}…"
                 do = "Offer the file that was announced, or choose another name."
                 raise error("disk.changed", f"{path} is not what {name!r} waits for", why=why, do=do)
             door = Door(self)
             await door.renew()
-            async with await Seeder.start(listen, door.credentials, SwarmLimits(upload=upload)) as seeder:
-                sending = await seeder.add(metainfo, path)
-                async with Offer(self, name, source, seeder, sending, door) as offer:
-                    yield offer
+            seeder = await stack.enter_async_context(
+                await Seeder.start(listen, door.credentials, SwarmLimits(upload=upload))
+            )
+            sending = await seeder.add(metainfo, path)
+            yield await stack.enter_async_context(Offer(self, name, source, seeder, sending, door))
 
     async def _known(self, name: str) -> m.DataView | None:
         """The living datum of this name."""
         found = (await self.page(name, limit=1)).data
         return found[0] if found and found[0].name == name else None
 
-    async def _describe(self, content: Content, name: str, choice: m.Choice, disk: dict[str, str] | None) -> None:
+    async def _describe(
+        self, content: Content, name: str, kind: Kind, choice: m.Choice, disk: dict[str, str] | None
+    ) -> None:
         if disk is None:
-            await self.create([m.DatumRequest(name=name, root=content.root, size=content.size, attribute=choice)])
+            request = m.DatumRequest(name=name, root=content.root, size=content.size, kind=kind, attribute=choice)
+            await self.create([request])
             return
         signing = self.identity.signing
         if signing is None:
@@ -150,8 +162,8 @@ class SeedCalls(DataCalls):
             expires=min(now + RECORD_VALIDITY, certificate_expires(signing.certificate)),
         )
         signed = m.RecordModel.of(await asyncio.to_thread(sign_record, record, signing))
-        request = m.DescribedDiskRequest(record=signed, attribute=choice)
-        await self._call("POST", "/v1/disks/described", m.DescribedDisk, body=request)
+        described = m.DescribedDiskRequest(record=signed, attribute=choice)
+        await self._call("POST", "/v1/disks/described", m.DescribedDisk, body=described)
 
     # What an offer says and asks
 

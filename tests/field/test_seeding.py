@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import tarfile
 
 import pytest
 
@@ -48,6 +50,27 @@ def test_the_copies_come_from_the_publisher_and_then_from_each_other(site, tmp_p
     assert where["data"]["egress"] == 0
     assert sum(p["from_repository"] for p in where["placements"]) == 0
     assert in_repository(site, root) == []
+
+
+def test_a_folder_is_offered_as_its_archive_and_leaves_nothing_where_it_was_packed(site, tmp_path):
+    site.serve()
+    site.worker(1)
+    folder, scratch = tmp_path / "inputs", tmp_path / "scratch"
+    (folder / "deep").mkdir(parents=True)
+    scratch.mkdir()
+    (folder / "deep" / "noise").write_bytes(random.Random(4).randbytes(3 * MB))
+    (folder / "small").write_bytes(b"small")
+    options = ("--name", "hep", "--replica", 1, "--seed", "--listen", "127.0.1.77:0")
+    site.environment["TMPDIR"] = str(scratch)
+    publisher = site.start("data", "put", folder, *options, log="seed")
+    done = lines_of(publisher)
+    assert publisher.wait() == 0
+    assert (done["data"]["kind"], done["data"]["held"], done["data"]["egress"]) == ("folder", 1, 0)
+    with tarfile.open(site.copy(1, done["data"]["root"])) as tar:
+        assert tar.extractfile("deep/noise").read() == (folder / "deep" / "noise").read_bytes()
+        assert tar.extractfile("small").read() == b"small"
+    assert list(scratch.iterdir()) == []
+    assert in_repository(site, done["data"]["root"]) == []
 
 
 def test_a_publisher_killed_half_way_is_waited_for_and_the_same_command_goes_on(site, tmp_path):
