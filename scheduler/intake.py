@@ -159,7 +159,8 @@ class Intake:
             _refuse(said, fault)
             return False
         if change is not None:
-            log.info("host changed", host=change.new.name, state=str(change.new.state))
+            told = log.info if change.old is None or change.old.state is not change.new.state else log.debug
+            told("host changed", host=change.new.name, state=str(change.new.state))
             news.hosts.append(change)
         return True
 

@@ -296,6 +296,7 @@ async def put_placements(session: AsyncSession, records: Collection[PlacementRec
             "seconds": record.seconds,
             "from_repository": record.from_repository,
             "from_peers": record.from_peers,
+            "reused": record.reused,
             "freed": record.freed,
             "history": list(record.history),
         }
@@ -331,4 +332,5 @@ def _placement(row: Row[Any]) -> PlacementRecord:
         from_peers=row.from_peers,
         history=row.history,
         freed=row.freed,
+        reused=row.reused,
     )

@@ -50,6 +50,7 @@ class PlacementRecord:
     from_peers: int
     history: list[str] = field(default_factory=list, hash=False)
     freed: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

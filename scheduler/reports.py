@@ -76,6 +76,7 @@ def judge_placement(
         seconds=report.seconds,
         from_repository=report.from_repository,
         from_peers=report.from_peers,
+        reused=report.reused,
         history=history,
         freed=report.freed if report.state is PlacementState.GONE else 0,
     )

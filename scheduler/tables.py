@@ -55,6 +55,8 @@ class PlacementRow(Base):
     seconds: Mapped[float | None]
     from_repository: Mapped[int] = mapped_column(BigInteger, default=0)
     from_peers: Mapped[int] = mapped_column(BigInteger, default=0)
+    reused: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Bytes of it that the host took from other copies that it had."""
     freed: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Bytes that the host had back when it dropped the copy."""
     history: Mapped[list[str]] = mapped_column(JSON, default=list)

@@ -181,6 +181,7 @@ class Views:
             seconds=placement.seconds,
             from_repository=latest.from_repository,
             from_peers=latest.from_peers,
+            reused=placement.reused,
             freed=placement.freed,
             reason=ErrorView.model_validate(placement.reason) if placement.reason else None,
             retry_at=placement.retry_at,

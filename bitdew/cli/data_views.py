@@ -46,10 +46,12 @@ def summary(reply: WhereReply) -> str:
 
 
 def placements(reply: WhereReply, title: str | None = None) -> Table:
-    """A row for each host that has, or is getting, a copy."""
+    """A row for each host that has, or is getting, a copy; a column for what was reused or freed where any was."""
     freed = any(one.freed for one in reply.placements)
     freeing = [">FREED"] if freed else []
-    rows = table("HOST", "STATE", ">DONE", ">SECONDS", ">FROM REPOSITORY", ">FROM PEERS", *freeing, "REASON")
+    reused = any(one.reused for one in reply.placements)
+    reusing = [">REUSED"] if reused else []
+    rows = table("HOST", "STATE", ">DONE", ">SECONDS", ">FROM REPOSITORY", ">FROM PEERS", *reusing, *freeing, "REASON")
     if title:
         rows.title, rows.title_justify = printable(title), "left"
     for one in reply.placements:
@@ -57,7 +59,8 @@ def placements(reply: WhereReply, title: str | None = None) -> Table:
         seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
         state = Text(one.state, style=STYLES.get(one.state, ""))
         back = [format_size(one.freed)] if freed else []
-        rows.add_row(one.host_name, state, _percent(one), seconds, *sources, *back, _reason(one))
+        there = [format_size(one.reused)] if reused else []
+        rows.add_row(one.host_name, state, _percent(one), seconds, *sources, *there, *back, _reason(one))
     return rows
 
 

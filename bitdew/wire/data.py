@@ -138,6 +138,8 @@ class PlacementView(Model):
     """From the order to the verified copy."""
     from_repository: int
     from_peers: int
+    reused: int = 0
+    """Bytes of it that were on the host already, in other copies; known when the copy is held, or has failed."""
     freed: int = 0
     """Bytes that the host had back by dropping the copy."""
     reason: ErrorView | None = None

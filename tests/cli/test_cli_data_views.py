@@ -114,8 +114,8 @@ def test_a_datum_shows_what_it_has_and_no_empty_rows(shown):
     assert "publisher" not in shown(one_datum(view(is_disk=True)))
 
 
-def test_copies_that_were_dropped_tell_what_they_gave_back(shown):
-    def copy(state, freed=0):
+def test_copies_tell_what_they_gave_back_when_dropped_and_what_was_on_the_host_already(shown):
+    def copy(state, freed=0, reused=0):
         return PlacementView(
             host=UID,
             host_name="pc-1",
@@ -126,6 +126,7 @@ def test_copies_that_were_dropped_tell_what_they_gave_back(shown):
             from_repository=0,
             from_peers=0,
             freed=freed,
+            reused=reused,
             cause="",
         )
 
@@ -133,6 +134,10 @@ def test_copies_that_were_dropped_tell_what_they_gave_back(shown):
     assert "FREED" not in shown(placements(reply))
     reply = WhereReply(version=1, data=view(), placements=[copy("held"), copy("gone", 2048)])
     assert "FREED" in (text := shown(placements(reply)))
+    assert text.splitlines()[-1].split()[-2:] == ["2.0", "KB"]
+    assert "REUSED" not in text
+    reply = WhereReply(version=1, data=view(), placements=[copy("held"), copy("held", reused=2048)])
+    assert "REUSED" in (text := shown(placements(reply)))
     assert text.splitlines()[-1].split()[-2:] == ["2.0", "KB"]
 
 

@@ -33,6 +33,7 @@ async def test_hosts_that_hold_a_version_fetch_what_changed_in_the_next(tmp_path
         # Peers that end at the same time may be sent a block twice.
         came = [placement.from_repository + placement.from_peers for placement in reply.placements]
         assert all(0 < size <= 2 * len(chosen) * BLOCK for size in came)
+        assert [placement.reused for placement in reply.placements] == [len(old) - len(chosen) * BLOCK] * 2
         for host in grid.hosts.values():
             path = host.settings.home / "copies" / reply.data.root
             assert await asyncio.to_thread(path.read_bytes) == new

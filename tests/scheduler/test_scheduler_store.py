@@ -205,6 +205,7 @@ async def test_placements_come_back_as_they_were(store: SchedulerStore, data: Da
         from_peers=7,
         history=["assigned", "fetching"],
         freed=2**40,
+        reused=2**41,
     )
     others = [placement(a, PC2, assigned=LATER), placement(b, PC1, P.ASSIGNED)]
     await placed(store, full, *others)
