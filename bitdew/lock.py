@@ -51,5 +51,8 @@ class HomeLock:
     def release(self) -> None:
         """Give the lock back, if it was taken."""
         if self._descriptor is not None:
+            # A process that is being started at this moment has all descriptors until it has become another program:
+            # the lock would last as long as that.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None

@@ -45,6 +45,14 @@ def another_process(home: Path, who: str = "worker") -> Iterator[tuple[subproces
             process.kill()
 
 
+def is_file(link: Path, path: Path) -> bool:
+    """Whether a descriptor's link leads to the file at `path`."""
+    try:
+        return link.samefile(path)
+    except OSError:
+        return False  # the descriptor by which the folder was read is closed again
+
+
 @pytest.fixture
 def lock(tmp_path: Path) -> Iterator[HomeLock]:
     lock = HomeLock(tmp_path / "home", "worker")
@@ -90,6 +98,19 @@ def test_a_lock_that_was_given_back_is_free_and_its_file_stays(lock: HomeLock) -
     assert lock.path.exists()
     with another_process(lock.path.parent) as (_, said):
         assert said == "held"
+
+
+def test_a_process_that_is_being_started_does_not_keep_a_lock_that_was_given_back(lock: HomeLock) -> None:
+    lock.acquire()
+    descriptor = next(int(one.name) for one in Path("/proc/self/fd").iterdir() if is_file(one, lock.path))
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    # Between its fork and its exec every process has all descriptors. This one has that moment stretched.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[descriptor]) as process:
+        try:
+            lock.release()
+            lock.acquire()
+        finally:
+            process.kill()
 
 
 def test_the_same_process_does_not_take_it_twice_either(lock: HomeLock) -> None:

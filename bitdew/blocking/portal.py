@@ -10,7 +10,7 @@ import asyncio
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -77,13 +77,14 @@ class Portal:
         except RuntimeError:
             work.close()
             raise
-        tasks, result = _started(loop, work)
+        under_way = _UnderWay(work)
         try:
-            return result.result()
+            under_way.start(loop)
+            return under_way.result.result()
         except BaseException:
-            if not result.done():  # a Ctrl-C, here in the caller
-                loop.call_soon_threadsafe(_cancel, tasks)
-                result.exception()
+            if not under_way.result.done():  # a Ctrl-C, here in the caller
+                under_way.cancel(loop)
+                wait([under_way.result])
             raise
 
     def do(self, work: Callable[[], T]) -> T:
@@ -111,19 +112,20 @@ class Portal:
                 await leave.wait()
 
         loop = self._require()
-        tasks, result = _started(loop, hold())
-        either: list[Future[Any]] = [entered, result]
+        under_way = _UnderWay(hold())
+        either: list[Future[Any]] = [entered, under_way.result]
         try:
+            under_way.start(loop)
             wait(either, return_when=FIRST_COMPLETED)
-            if result.done():
-                result.result()
+            if under_way.result.done():
+                under_way.result.result()
             yield entered.result()
         except BaseException:
-            loop.call_soon_threadsafe(_cancel, tasks)
-            wait([result])
+            under_way.cancel(loop)
+            wait([under_way.result])
             raise
         loop.call_soon_threadsafe(leave.set)
-        result.result()
+        under_way.result.result()
 
     def each(self, work: Endless[T]) -> Generator[T]:
         """What `work` yields, one by one; it goes on when the next one is asked for, and ends when nobody asks."""
@@ -135,30 +137,44 @@ class Portal:
                 self.call(_close(work))
 
 
-def _started(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> tuple[list[asyncio.Task[T]], Future[T]]:
-    """`work` as a task of `loop`, once that has come to it; and a future that is done when the task is, not before."""
-    tasks: list[asyncio.Task[T]] = []
-    result: Future[T] = Future()
+class _UnderWay(Generic[T]):
+    """Work that becomes a task of a loop. It may be cancelled at any moment, also before it came there.
 
-    def end(task: asyncio.Task[T]) -> None:
+    Attributes:
+        result: Done when the task is, not before.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.result: Future[T] = Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop begin with it."""
+        loop.call_soon_threadsafe(self._begin, loop)
+
+    def cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop cancel it; `result` tells when that is done."""
+        loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:  # whoever started it was interrupted before the loop was told
+            self._work.close()
+            self.result.set_exception(asyncio.CancelledError())
+
+    def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            result.set_exception(asyncio.CancelledError())
+            self.result.set_exception(asyncio.CancelledError())
         elif (fault := task.exception()) is not None:
-            result.set_exception(fault)
+            self.result.set_exception(fault)
         else:
-            result.set_result(task.result())
-
-    def begin() -> None:
-        tasks.append(loop.create_task(work))
-        tasks[0].add_done_callback(end)
-
-    loop.call_soon_threadsafe(begin)
-    return tasks, result
-
-
-def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
+            self.result.set_result(task.result())
 
 
 async def _next(work: Endless[T]) -> T | object:

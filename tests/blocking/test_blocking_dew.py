@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bitdew import Attribute, BitDewError, EventKind, blocking
-from bitdew.blocking.portal import Portal
+from bitdew.blocking.portal import Portal, _UnderWay
 from bitdew.blocking.transfers import BlockingTransfer, BlockingTransfers
 from bitdew.client.datum import Datum
 from bitdew.client.dew import Dew
@@ -133,6 +133,23 @@ def test_an_interrupted_call_is_cancelled_and_waited_for() -> None:
     with Portal() as portal, pytest.raises(KeyboardInterrupt):
         portal.call(long())
     assert steps == ["begun", "ended"]
+
+
+def test_a_call_that_is_interrupted_before_the_loop_heard_of_it_is_cancelled_all_the_same(monkeypatch) -> None:
+    steps = []
+
+    async def never() -> None:
+        steps.append("begun")
+
+    def interrupted(_self, _loop) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_UnderWay, "start", interrupted)
+    work = never()
+    with Portal() as portal, pytest.raises(KeyboardInterrupt):
+        portal.call(work)
+    assert steps == []
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 def test_events_and_reactions_without_asyncio(dew) -> None:

@@ -89,6 +89,8 @@ def is_held(directory: Path) -> bool:
     """Whether a warden, or a process that has to end the job in its place, is alive."""
     try:
         with claim(directory) as lock:
+            if lock is not None:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that is being started has the descriptor still
             return lock is None
     except OSError:
         return False
