@@ -62,6 +62,7 @@ from bitdew.scheduler.inner_hosts import InnerHosts
 from bitdew.scheduler.intake import Intake
 from bitdew.scheduler.jobs.http import job_routes, run_routes
 from bitdew.scheduler.jobs.room import JobRoom
+from bitdew.scheduler.jobs.standing_http import standing_routes
 from bitdew.scheduler.known import Known
 from bitdew.scheduler.liveness import Liveness
 from bitdew.scheduler.planner import PlannerSettings
@@ -197,6 +198,7 @@ class Rooms:
 
         def data_changed(uids: Collection[Uid]) -> None:
             self.engine.lookout.data_changed(uids)
+            self.jobs.watch.look_at(uids)
             self._known.tell(Told(topics=told_of(uids), data=tuple(uids)), stored=True)
 
         self.data.changed = self.contents.changed = self.origins.changed = data_changed
@@ -231,6 +233,7 @@ class Rooms:
             "plan": self.engine.run(),
             "jobs": self.jobs.matchmaker.run(),
             "machines for jobs": self.jobs.provisioner.run(),
+            "jobs for data": self.jobs.watch.run(),
             "liveness": self.engine.watch_liveness(self._period),
             "progress": share_progress(self._known, self.engine.settings.lease, self._period / 4),
             "errands": self.errands.run(),
@@ -265,7 +268,9 @@ class Rooms:
                 messages.append(self._told.get_nowait())
             told = together(messages)
             try:
+                self.jobs.watch.look_at(told.data)
                 if told.resync:
+                    self.jobs.watch.look_at_all()
                     await self.registry.load()
                     await self.contents.catch_up()
                 for subject in told.revoked:
@@ -301,6 +306,7 @@ def all_routes() -> list[Route]:
         machine_routes(unused, unused, unused),  # type: ignore[arg-type]
         errand_routes(unused),  # type: ignore[arg-type]
         job_routes(unused),  # type: ignore[arg-type]
+        standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]
     ]
     return [route for table in tables for route in table.table]

@@ -13,7 +13,7 @@ from bitdew.core.job import Caps, JobSpec
 from bitdew.core.states import JOB, JobState
 from bitdew.core.units import parse_duration, parse_size
 
-from . import job_views
+from . import job_standing, job_views
 from .options import Json, Profile, Url
 from .output import Output
 from .running import ask
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bitdew.client.grid import BitDew
-    from bitdew.wire.models import JobView
+    from bitdew.wire.models import JobView, StandingView
 
 app = typer.Typer(help="Commands that run on the grid's hosts.", no_args_is_help=True, rich_markup_mode=None)
 job_views.register(app)
@@ -57,6 +57,19 @@ def submit(
     array: Annotated[
         Path | None, typer.Option("--array", help="A job for each line of this file: {} stands for the line.")
     ] = None,
+    each: Annotated[
+        str | None,
+        typer.Option(
+            "--each", help="A job for each datum with an attribute, now and later: attr=NAME. {} is its name."
+        ),
+    ] = None,
+    each_path: Annotated[
+        str, typer.Option("--each-path", help="Where such a datum stands; {} stands for its name.")
+    ] = "{}",
+    from_now: Annotated[bool, typer.Option("--from-now", help="Not for data that are there already.")] = False,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Jobs for data that are under way at a time at most.")
+    ] = 100,
     replicas: Annotated[
         int, typer.Option("--replica", min=1, help="Run it on so many hosts; what most of them agree on is its result.")
     ] = 1,
@@ -94,6 +107,28 @@ def submit(
         replicas=replicas,
     )
     values = _values(count, array)
+    if each is not None:
+        if values or wait:
+            raise error("input.invalid", "--each goes with none of --count, --array and --wait", field="each")
+        attribute = job_standing.attribute_of(each)
+
+        async def stand(grid: BitDew) -> StandingView:
+            given = [await _input(grid, text, shown) for text in inputs or ()]
+            return await grid.submit_each(
+                spec,
+                attribute,
+                path=each_path,
+                name=name,
+                inputs=given,
+                results=keep,
+                provision=provision,
+                machines=machines,
+                at_once=at_once,
+                from_now=from_now,
+            )
+
+        job_standing.show(shown, ask(profile, url, stand))
+        return
 
     async def work(grid: BitDew) -> list[JobView]:
         given = [await _input(grid, text, shown) for text in inputs or ()]
@@ -132,12 +167,27 @@ def wait_for(uid: JobUid, profile: Profile = "default", url: Url = None, as_json
 
 
 @app.command("cancel", epilog="Example: bitdew job cancel 3fa9")
-def cancel(uid: JobUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """Give up a job, or all jobs of an array. What has ended stays as it is."""
-    jobs = ask(profile, url, lambda grid: grid.cancel_job(uid))
-    Output(as_json=as_json).document(
-        {"jobs": [job.model_dump(mode="json") for job in jobs]}, lambda: [job_views.rows_of(jobs)]
-    )
+def cancel(
+    uid: JobUid,
+    under_way: Annotated[
+        bool, typer.Option("--under-way", help="Of a standing job: its jobs that are under way too.")
+    ] = False,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Give up a job, or all jobs of an array. What has ended stays as it is. A standing job makes no more jobs."""
+    output = Output(as_json=as_json)
+
+    async def work(grid: BitDew) -> list[JobView] | None:
+        if (standing := await job_standing.standing_of(grid, uid)) is not None:
+            job_standing.show(output, await grid.end_standing(standing.uid, jobs=under_way))
+            return None
+        return await grid.cancel_job(uid)
+
+    if (found := ask(profile, url, work)) is None:
+        return
+    output.document({"jobs": [job.model_dump(mode="json") for job in found]}, lambda: [job_views.rows_of(found)])
 
 
 @app.command("results", epilog="Example: bitdew job results 3fa9 -o plots")

@@ -11,6 +11,7 @@ import typer
 from bitdew.core.states import job_states
 from bitdew.core.units import format_size
 
+from . import job_standing
 from .options import Json, Profile, Url
 from .output import Output, heading, printable, table
 from .running import ask
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bitdew.client.grid import BitDew
-    from bitdew.wire.models import JobView
+    from bitdew.wire.models import JobExplanation, JobView
 
 SHORT: Final = 8
 """Digits of a uid that are shown: enough to name a job by."""
@@ -44,11 +45,18 @@ def ls(
     array: Annotated[str, typer.Option("--array", help="Only the jobs of this array.")] = "",
     state: Annotated[str, typer.Option("--state", help="Only jobs in these states, with commas.")] = "",
     mine: Annotated[bool, typer.Option("--mine", help="Only your own.")] = False,
+    standing: Annotated[bool, typer.Option("--standing", help="The standing jobs instead: see submit --each.")] = False,
     profile: Profile = "default",
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """List the jobs."""
+    if standing:
+        views = ask(profile, url, lambda grid: grid.standing_jobs(mine=mine))
+        Output(as_json=as_json).document(
+            {"standing": [one.model_dump(mode="json") for one in views]}, lambda: [job_standing.rows_of(views)]
+        )
+        return
     states = job_states(state) if state else []
 
     async def work(grid: BitDew) -> list[JobView]:
@@ -63,36 +71,46 @@ def ls(
 
 
 def show(uid: JobUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """Show a job, its runs and its results."""
-    job = ask(profile, url, lambda grid: grid.job(uid))
+    """Show a job, its runs and its results; or a standing job."""
+    output = Output(as_json=as_json)
 
-    def shown() -> Iterator[object]:
-        yield heading(f"{job.uid[:SHORT]} {job.name}: {job.state} since {job.since:%Y-%m-%d %H:%M:%S} UTC")
-        yield f"Command: {shlex.join(job.spec.command)}"
-        if job.spec.needs or job.spec.requires:
-            yield f"Needs: {', '.join([*job.spec.needs, *filter(None, [job.spec.requires])])}"
-        for one in job.inputs:
-            yield f"Input: {one.path} ({one.name}, {format_size(one.size)})"
-        if job.reason is not None:
-            yield f"{job.reason.message} ({job.reason.key}) {job.reason.why}"
-        if job.runs:
-            rows = table(">RUN", "HOST", "STATE", ">EXIT", ">SECONDS", ">MEMORY", "REASON")
-            for run in job.runs:
-                reason = f"{run.reason.message} ({run.reason.key})" if run.reason else run.cause
-                rows.add_row(
-                    str(run.number),
-                    run.host_name,
-                    run.state,
-                    "" if run.exit_code is None else str(run.exit_code),
-                    "" if run.wall is None else f"{run.wall:.1f}",
-                    "" if run.memory is None else format_size(run.memory),
-                    printable(reason),
-                )
-            yield rows
-        for result in job.results:
-            yield f"Result: {result.path} ({result.name}, {format_size(result.size)})"
+    async def work(grid: BitDew) -> JobView | None:
+        if (standing := await job_standing.standing_of(grid, uid)) is not None:
+            job_standing.show(output, standing)
+            return None
+        return await grid.job(uid)
 
-    Output(as_json=as_json).document(job, shown)
+    if (job := ask(profile, url, work)) is None:
+        return
+
+    output.document(job, lambda: _told(job))
+
+
+def _told(job: JobView) -> Iterator[object]:
+    yield heading(f"{job.uid[:SHORT]} {job.name}: {job.state} since {job.since:%Y-%m-%d %H:%M:%S} UTC")
+    yield f"Command: {shlex.join(job.spec.command)}"
+    if job.spec.needs or job.spec.requires:
+        yield f"Needs: {', '.join([*job.spec.needs, *filter(None, [job.spec.requires])])}"
+    for one in job.inputs:
+        yield f"Input: {one.path} ({one.name}, {format_size(one.size)})"
+    if job.reason is not None:
+        yield f"{job.reason.message} ({job.reason.key}) {job.reason.why}"
+    if job.runs:
+        rows = table(">RUN", "HOST", "STATE", ">EXIT", ">SECONDS", ">MEMORY", "REASON")
+        for run in job.runs:
+            reason = f"{run.reason.message} ({run.reason.key})" if run.reason else run.cause
+            rows.add_row(
+                str(run.number),
+                run.host_name,
+                run.state,
+                "" if run.exit_code is None else str(run.exit_code),
+                "" if run.wall is None else f"{run.wall:.1f}",
+                "" if run.memory is None else format_size(run.memory),
+                printable(reason),
+            )
+        yield rows
+    for result in job.results:
+        yield f"Result: {result.path} ({result.name}, {format_size(result.size)})"
 
 
 def logs(
@@ -124,8 +142,17 @@ def logs(
 
 
 def explain(uid: JobUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """Explain why a job is as it is, what it waits for, and what each host lacks."""
-    found = ask(profile, url, lambda grid: grid.explain_job(uid))
+    """Explain why a job is as it is, what it waits for, and what each host lacks; of a standing job, its data."""
+    output = Output(as_json=as_json)
+
+    async def work(grid: BitDew) -> JobExplanation | None:
+        if (standing := await job_standing.standing_of(grid, uid)) is not None:
+            job_standing.explain(output, await grid.explain_standing(standing.uid))
+            return None
+        return await grid.explain_job(uid)
+
+    if (found := ask(profile, url, work)) is None:
+        return
 
     def shown() -> Iterator[object]:
         yield heading(f"{found.job.uid[:SHORT]} {found.job.name}: {found.job.state}")
@@ -134,7 +161,7 @@ def explain(uid: JobUid, profile: Profile = "default", url: Url = None, as_json:
             yield heading("Hosts that can't run it now")
             yield from found.hosts
 
-    Output(as_json=as_json).document(found, shown)
+    output.document(found, shown)
 
 
 def rows_of(jobs: list[JobView]) -> Table:

@@ -27,6 +27,7 @@ from .errands import ErrandCalls
 from .getting import GetCalls
 from .jobs import JobCalls
 from .seeding import SeedCalls
+from .standing import StandingCalls
 from .upload import uploaded
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ TokenRole = Literal["worker", "user", "publisher", "operator"]
 RECORD_VALIDITY: Final = timedelta(days=365)
 
 
-class BitDew(SeedCalls, JobCalls, GetCalls, ErrandCalls):
+class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, ErrandCalls):
     """A connection to one service, by the identity of one profile.
 
         async with BitDew.connect() as grid:

@@ -211,7 +211,8 @@ class JobCalls(DataCalls, GetCalls):
     ) -> AsyncGenerator[Fetched]:
         """Bring what a job, or the jobs of an array, left into `folder`, verified.
 
-        The files of one job come as it left them. Those of an array come into a folder for each job, by its index.
+        The files of one job come as it left them. Those of an array come into a folder for each job, by its index;
+        those of a standing job by its datum's name.
 
         Raises:
             BitDewError: `job.not-found`; as `get`.
@@ -221,7 +222,9 @@ class JobCalls(DataCalls, GetCalls):
             raise error("job.not-found", f"There is no job {uid[:40]!r}", uid=uid[:40])
         total, done = sum(one.size for job in jobs for one in job.results), 0
         for job in jobs:
-            place = folder if len(jobs) == 1 else folder / f"{job.index:0{len(str(len(jobs) - 1))}}"
+            index = f"{job.index:0{len(str(len(jobs) - 1))}}"
+            alone = len(jobs) == 1 and (not job.datum or job.uid.startswith(uid))
+            place = folder if alone else folder / (job.datum or index)
             for one in job.results:
                 target = place.joinpath(*_parts(one.path))
                 await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)

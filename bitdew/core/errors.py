@@ -236,6 +236,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "The host does not share the program that a job wants to run.",
         "Name it with --needs, so that a host is chosen that shares it.",
     ),
+    "job.too-many-standing": ErrorKind(
+        "user",
+        409,
+        4,
+        "A user has as many standing jobs as one may have.",
+        "Cancel one that is not needed any more: bitdew job ls --standing --mine",
+    ),
     "job.unconfined": ErrorKind(
         "host",
         501,

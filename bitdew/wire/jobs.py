@@ -179,6 +179,8 @@ class JobView(Model):
     runs: list[RunView] = Field(default_factory=list)
     results: list[ResultView] = Field(default_factory=list)
     reason: ErrorView | None = None
+    datum: str = ""
+    """The name of the datum that it was made for, if a standing job made it."""
     version: int = 0
     """Grows with every change: what to wait beyond."""
 

@@ -111,6 +111,14 @@ from .model import (
     UidText,
 )
 from .origins import DescribedDisk, DescribedDiskRequest, OriginReply, OriginRequest, SwarmReply, SwarmRequest
+from .standing import (
+    StandingEnd,
+    StandingExplanation,
+    StandingList,
+    StandingMatch,
+    StandingRequest,
+    StandingView,
+)
 from .sync import ConsoleChunk, LaunchOrder, MachineReport, Order, PlacementReport, PlaceOrder, SyncReply, SyncRequest
 
 __all__ = [
@@ -215,6 +223,12 @@ __all__ = [
     "SketchReply",
     "SnapshotModel",
     "SpecModel",
+    "StandingEnd",
+    "StandingExplanation",
+    "StandingList",
+    "StandingMatch",
+    "StandingRequest",
+    "StandingView",
     "SubmitRequest",
     "SwarmReply",
     "SwarmRequest",

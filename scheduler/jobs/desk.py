@@ -37,7 +37,7 @@ from .matchmaker import Matchmaker
 from .records import JobInput, JobRecord, ResultRecord, RunRecord
 from .settling import Case, Settler
 from .store import TOPIC, JobStore
-from .submitting import checked_path, name_of, specs_of
+from .submitting import laid_out, name_of, specs_of
 
 MOST_TOLD: Final = 50
 """Hosts of which an explanation tells."""
@@ -72,7 +72,7 @@ class Desk:
         Raises:
             UserError: `input.invalid`, `attribute.…`, `data.not-found`.
         """
-        inputs = await self._inputs(asked.inputs)
+        inputs = await inputs_of(self._data, asked.inputs)
         await self._attributes.resolve(asked.results, caller.subject_id)  # what is wrong with it is told now
         array, now = Uid(asked.request) if asked.request else new_uid(), self._known.clock.now()
         specs = specs_of(asked)
@@ -103,20 +103,6 @@ class Desk:
         if any(job.owner != caller.subject_id for job in known):
             raise error("input.invalid", "Another request has this number", field="request")
         return JobList(jobs=await self._views(known))
-
-    async def _inputs(self, asked: Sequence[InputModel]) -> tuple[JobInput, ...]:
-        found: dict[str, JobInput] = {}
-        for one in asked:
-            datum = await self._data.living(one.data)
-            path = checked_path(one.path or datum.data.name)
-            if path in found:
-                raise error("input.invalid", f"Two inputs would be at {path[:80]!r}", field="inputs")
-            found[path] = JobInput(datum.data.uid, path)
-        for path in found:
-            parts = path.split("/")
-            if clash := {"/".join(parts[:n]) for n in range(1, len(parts))} & found.keys():
-                raise error("input.invalid", f"{min(clash)[:80]!r} can't be an input and a folder", field="inputs")
-        return tuple(found[path] for path in sorted(found))
 
     async def cancel(self, text: str, caller: Subject) -> JobList:
         """Give up a job, or all jobs of an array. What has ended stays as it is.
@@ -295,6 +281,7 @@ class Desk:
             runs=[self._run_view(run) for run in runs],
             results=[ResultView(path=r.path, data=r.data, name=named(r.data), size=r.size) for r in results],
             reason=ErrorView.model_validate(job.reason) if job.reason else None,
+            datum=job.datum,
             version=self._known.changes.version(job.uid),
         )
 
@@ -315,6 +302,16 @@ class Desk:
             memory=run.memory,
             log=run.log_end,
         )
+
+
+async def inputs_of(data: DataRoom, asked: Sequence[InputModel]) -> tuple[JobInput, ...]:
+    """The data that a job is to read, each in a place of its own.
+
+    Raises:
+        UserError: `data.not-found`, `input.invalid`.
+    """
+    found = [(await data.living(one.data), one.path) for one in asked]
+    return laid_out(JobInput(datum.data.uid, path or datum.data.name) for datum, path in found)
 
 
 def _require_owner(job: JobRecord, caller: Subject) -> None:

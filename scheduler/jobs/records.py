@@ -40,6 +40,7 @@ class JobRecord:
         kept: The run whose results it has.
         provision: The disk that machines are deployed from for it, if nothing else can run it.
         machines: How many such machines there are at most for all of its kind.
+        datum: The name of the datum that a standing job, whose uid is the array's, made it for.
     """
 
     uid: Uid
@@ -57,6 +58,7 @@ class JobRecord:
     kept: Uid | None = None
     provision: Uid | None = None
     machines: int = 1
+    datum: str = ""
 
     @property
     def ended(self) -> bool:

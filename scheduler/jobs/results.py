@@ -24,6 +24,8 @@ from .store import JobStore
 _ODD = re.compile(r"[^A-Za-z0-9.]+")
 SHOWN = 60
 """Characters of a file's own name that its datum's has."""
+OF_DATUM = 50
+"""Characters of the name of the datum that a job was made for."""
 
 
 class Results:
@@ -41,9 +43,9 @@ class Results:
             UserError: `run.not-found`, if the caller is not to hand over the outputs of such a run; `job.outputs`, if
                 it claimed no such output; `disk.name-taken`, if it was handed over already. HostError: `storage.full`.
         """
-        _job, run = await self._chosen(uid, caller)
+        job, run = await self._chosen(uid, caller)
         output = _claimed(run, asked.path)
-        request = UploadRequest(name=datum_name(run, output.path), size=output.size, fingerprint=output.root)
+        request = UploadRequest(name=datum_name(job, run, output.path), size=output.size, fingerprint=output.root)
         return await self._publishing.begin(request, caller)
 
     async def keep(self, uid: str, upload: str, asked: OutputRequest, caller: Subject) -> OutputKept:
@@ -57,7 +59,7 @@ class Results:
         kept = {one.path: one for one in (await self._store.results([run.uid])).get(run.uid, [])}
         if output.path in kept:
             return OutputKept(data=kept[output.path].data)
-        known = await self._known.data.find(datum_name(run, output.path))
+        known = await self._known.data.find(datum_name(job, run, output.path))
         if known is not None and known.data.root == output.root and known.data.owner == job.owner:
             data = known.data.uid  # the process ended between the two steps
         else:
@@ -90,8 +92,14 @@ def _claimed(run: RunRecord, path: str) -> OutputModel:
     raise error("job.outputs", f"Run {run.uid[:8]} did not claim an output {path[:80]!r}")
 
 
-def datum_name(run: RunRecord, path: str) -> str:
-    """What an output is called as a datum: by its job's run, its place among the outputs, and its own name."""
+def datum_name(job: JobRecord, run: RunRecord, path: str) -> str:
+    """What an output is called as a datum: by its job's run, its place among the outputs, and its own name.
+
+    One of a job that was made for a datum begins with that one's name. The run is named too: an earlier one that was
+    lost may have handed over some of the same.
+    """
     place = next(number for number, one in enumerate(run.outputs or ()) if one.path == path)
-    own = _ODD.sub("-", path.rsplit("/", 1)[-1])[-SHOWN:].strip("-.")
-    return f"job-{run.uid[:12]}-{place}-{own or 'output'}"
+    own = _ODD.sub("-", path.rsplit("/", 1)[-1])[-SHOWN:].strip("-.") or "output"
+    if job.datum:
+        return f"{job.datum[:OF_DATUM].rstrip('._-')}-{run.uid[:8]}-{place}-{own}"
+    return f"job-{run.uid[:12]}-{place}-{own}"

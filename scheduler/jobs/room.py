@@ -18,6 +18,10 @@ from .provisioning import Provisioner
 from .results import Results
 from .runs import Runs
 from .settling import Settler
+from .standing_desk import StandingDesk
+from .standing_http import standing_routes
+from .standing_store import StandingStore
+from .standing_watch import StandingWatch
 from .store import JobStore
 
 
@@ -28,6 +32,7 @@ class JobRoom:
         store: What is stored of them.
         matchmaker: The loop that gives runs to hosts.
         provisioner: The loop that deploys machines for jobs.
+        watch: The loop that makes jobs for data.
         runs: Hears hosts.
         desk: Hears people.
         routes: By which both come.
@@ -53,5 +58,8 @@ class JobRoom:
         self.desk = Desk(known, self.store, settler, self.matchmaker, data, attributes, disks)
         provisions = ProvisionStore(known.database)
         self.provisioner = Provisioner(known, provisions, leadership, deployments.deploy, deployments.have)
-        self.routes = [job_routes(self.desk), run_routes(self.runs, results)]
+        standing = StandingStore(known.database)
+        self.watch = StandingWatch(known, standing, leadership)
+        standing_desk = StandingDesk(known, standing, self.store, settler, data, attributes, disks)
+        self.routes = [job_routes(self.desk), standing_routes(standing_desk), run_routes(self.runs, results)]
         engine.gathering.reading = self.store.hosts_reading

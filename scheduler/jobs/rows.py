@@ -23,6 +23,28 @@ def shape_of(owner: str, spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
+def job_values(job: JobRecord, spec: Mapping[str, Any], shape: str) -> dict[str, Any]:
+    """A new job, by column; `spec` is the job's as JSON."""
+    return {
+        "uid": job.uid,
+        "array": job.array,
+        "place": job.index,
+        "name": job.name,
+        "owner": job.owner,
+        "created": job.created,
+        "spec": spec,
+        "results": job.results,
+        "priority": job.spec.priority,
+        "shape": shape,
+        "state": job.state,
+        "since": job.since or job.created,
+        "reason": job.reason,
+        "provision": job.provision,
+        "machines": job.machines,
+        "datum": job.datum or None,
+    }
+
+
 def run_values(run: RunRecord) -> dict[str, Any]:
     """What of a run changes, by column."""
     return {
@@ -71,6 +93,7 @@ def job_from(row: JobRow) -> JobRecord:
         kept=Uid(row.kept) if row.kept else None,
         provision=Uid(row.provision) if row.provision else None,
         machines=row.machines,
+        datum=row.datum or "",
     )
 
 

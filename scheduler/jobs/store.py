@@ -24,8 +24,8 @@ from ..records import OrderRecord
 from ..store import add_orders, close_orders, newest
 from ..written import Written
 from .records import JobInput, JobRecord, ResultRecord, RunRecord
-from .rows import fixed_values, job_from, run_from, run_values, shape_of
-from .tables import JobInputRow, JobRow, ResultRow, RunRow
+from .rows import fixed_values, job_from, job_values, run_from, run_values, shape_of
+from .tables import JobInputRow, JobRow, ResultRow, RunRow, StandingRow
 
 TOPIC: Final = "jobs"
 """What whoever matches jobs waits for."""
@@ -48,35 +48,12 @@ class JobStore:
         if not jobs:
             return False
         async with self._database.write() as session:
-            if await session.scalar(select(JobRow.uid).where(JobRow.array == jobs[0].array).limit(1)):
+            array = jobs[0].array
+            if await session.scalar(select(JobRow.uid).where(JobRow.array == array).limit(1)):
                 return False
-            shapes: dict[int, str] = {}
-            rows = []
-            for job in jobs:
-                spec = SpecModel.of(job.spec).model_dump(mode="json")
-                shape = shapes.setdefault(id(job.spec), shape_of(job.owner, spec))
-                rows.append(
-                    {
-                        "uid": job.uid,
-                        "array": job.array,
-                        "place": job.index,
-                        "name": job.name,
-                        "owner": job.owner,
-                        "created": job.created,
-                        "spec": spec,
-                        "results": job.results,
-                        "priority": job.spec.priority,
-                        "shape": shape,
-                        "state": job.state,
-                        "since": job.since or job.created,
-                        "provision": job.provision,
-                        "machines": job.machines,
-                    }
-                )
-            await session.execute(insert(JobRow), rows)
-            inputs = [{"job": job.uid, "path": one.path, "data": one.data} for job in jobs for one in job.inputs]
-            if inputs:
-                await session.execute(insert(JobInputRow), inputs)
+            if await session.get(StandingRow, array) is not None:  # its jobs alone have its uid for their array
+                return False
+            await insert_jobs(session, jobs)
             along(session, Told(topics=(TOPIC,)))
         return True
 
@@ -271,6 +248,20 @@ class JobStore:
                 session.add(
                     ResultRow(run=result.run, path=result.path, data=result.data, root=result.root, size=result.size)
                 )
+
+
+async def insert_jobs(session: AsyncSession, jobs: Sequence[JobRecord]) -> None:
+    """Insert new jobs with their inputs."""
+    shapes: dict[int, str] = {}
+    rows = []
+    for job in jobs:
+        spec = SpecModel.of(job.spec).model_dump(mode="json")
+        shape = shapes.setdefault(id(job.spec), shape_of(job.owner, spec))
+        rows.append(job_values(job, spec, shape))
+    await session.execute(insert(JobRow), rows)
+    inputs = [{"job": job.uid, "path": one.path, "data": one.data} for job in jobs for one in job.inputs]
+    if inputs:
+        await session.execute(insert(JobInputRow), inputs)
 
 
 async def _with_inputs(session: AsyncSession, rows: Sequence[JobRow]) -> list[JobRecord]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from bitdew.core.errors import error
 from bitdew.core.job import JobSpec
 from bitdew.wire.models import SubmitRequest
+
+from .records import JobInput
 
 PLACEHOLDER: Final = "{}"
 
@@ -24,6 +27,24 @@ def checked_path(path: str) -> str:
     return path
 
 
+def laid_out(inputs: Iterable[JobInput]) -> tuple[JobInput, ...]:
+    """These inputs, each of which has a place of its own, in the order of their paths.
+
+    Raises:
+        UserError: `input.invalid`.
+    """
+    found: dict[str, JobInput] = {}
+    for one in inputs:
+        if one.path in found:
+            raise error("input.invalid", f"Two inputs would be at {one.path[:80]!r}", field="inputs")
+        found[checked_path(one.path)] = one
+    for path in found:
+        parts = path.split("/")
+        if clash := {"/".join(parts[:n]) for n in range(1, len(parts))} & found.keys():
+            raise error("input.invalid", f"{min(clash)[:80]!r} can't be an input and a folder", field="inputs")
+    return tuple(found[path] for path in sorted(found))
+
+
 def specs_of(asked: SubmitRequest) -> list[JobSpec]:
     """The jobs that are asked for: one, or one for each value.
 
@@ -34,18 +55,25 @@ def specs_of(asked: SubmitRequest) -> list[JobSpec]:
     if not asked.values:
         return [spec]
 
-    def put(text: str, value: str) -> str:
+    return [put_in(spec, value) for value in asked.values]
+
+
+def put_in(spec: JobSpec, value: str) -> JobSpec:
+    """`spec` with `value` in all its placeholders.
+
+    Raises:
+        UserError: `input.invalid`, if that makes it too long.
+    """
+
+    def put(text: str) -> str:
         return text.replace(PLACEHOLDER, value)
 
-    return [
-        replace(
-            spec,
-            command=tuple(put(word, value) for word in spec.command),
-            outputs=tuple(put(pattern, value) for pattern in spec.outputs),
-            environment={name: put(text, value) for name, text in spec.environment.items()},
-        )
-        for value in asked.values
-    ]
+    return replace(
+        spec,
+        command=tuple(map(put, spec.command)),
+        outputs=tuple(map(put, spec.outputs)),
+        environment={name: put(text) for name, text in spec.environment.items()},
+    )
 
 
 def name_of(spec: JobSpec) -> str:

@@ -19,6 +19,7 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_state_shape", "state", "shape"),
         Index("ix_jobs_created", "created", "array", "place"),
+        Index("ix_jobs_array_state", "array", "state"),
     )
 
     uid: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -40,6 +41,8 @@ class JobRow(Base):
     provision: Mapped[str | None] = mapped_column(ForeignKey("data.uid"))
     """The disk that machines are deployed from for it."""
     machines: Mapped[int] = mapped_column(default=1)
+    datum: Mapped[str | None] = mapped_column(String(128))
+    """The name of the datum that a standing job made it for."""
 
 
 class JobInputRow(Base):
@@ -103,3 +106,40 @@ class ProvisionRow(Base):
     deployment: Mapped[str] = mapped_column(String(32))
     count: Mapped[int]
     idle_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class StandingRow(Base):
+    """A template from which a job is made for each datum that has an attribute."""
+
+    __tablename__ = "standing_jobs"
+    __table_args__ = (Index("ix_standing_jobs_ended_owner", "ended", "owner"),)
+
+    uid: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(128))
+    owner: Mapped[str] = mapped_column(String(128))
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    attribute: Mapped[str] = mapped_column(String(128))
+    """By its name: one that is removed and defined again counts."""
+    path: Mapped[str] = mapped_column(String(1024))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    results: Mapped[Any] = mapped_column(JSON)
+    inputs: Mapped[list[Any]] = mapped_column(JSON)
+    provision: Mapped[str | None] = mapped_column(ForeignKey("data.uid"))
+    machines: Mapped[int]
+    at_once: Mapped[int]
+    made: Mapped[int] = mapped_column(default=0)
+    ended: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_by: Mapped[str] = mapped_column(String(128), default="")
+
+
+class StandingMatchRow(Base):
+    """A datum that a standing job has looked at. By the primary key there is one job per datum, whatever happens."""
+
+    __tablename__ = "standing_matches"
+    __table_args__ = (Index("ix_standing_matches_standing_at", "standing", "at"),)
+
+    standing: Mapped[str] = mapped_column(ForeignKey("standing_jobs.uid"), primary_key=True)
+    data: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
+    job: Mapped[str | None] = mapped_column(String(32))
+    """No foreign key: the match outlives the job."""
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
