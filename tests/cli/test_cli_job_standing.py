@@ -1,8 +1,8 @@
 """What `--each` takes on the command line, before anything is asked of a service."""
 
 import pytest
-from bitdew.cli.job_standing import attribute_of
 
+from bitdew.cli.job_standing import attribute_of
 from bitdew.core.errors import BitDewError
 
 

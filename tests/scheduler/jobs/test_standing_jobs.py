@@ -201,7 +201,7 @@ async def test_asked_twice_by_one_number_there_is_one(client: BitDew, put) -> No
 
 
 async def test_what_can_not_be_is_refused_at_once(client: BitDew, put, grid: Grid) -> None:
-    assert await refused(client.submit_each(EACH, "evnts")) == "attribute.not-found"
+    assert await refused(client.submit_each(EACH, "event")) == "attribute.not-found"
     assert await refused(client.submit_each(EACH, "events", path="../{}")) == "input.invalid"
     long = replace(EACH, command=("root", "{}" * 2000))  # a name has up to 128 characters
     assert await refused(client.submit_each(long, "events")) == "input.invalid"
