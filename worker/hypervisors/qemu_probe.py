@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .priority import idle_disk
-from .qemu_command import SANDBOX, Accelerator
+from .qemu_command import PROCESSORS, SANDBOX, Accelerator
 
 _HOW_TO_INSTALL: Final = (
     "Debian, Ubuntu: apt install qemu-system-x86 qemu-utils; Fedora: dnf install qemu-system-x86 qemu-img; "
@@ -88,7 +88,7 @@ def hardware_virtualization(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path 
 def _try(binary: str, accelerator: Accelerator, *, sandbox: bool, seconds: float) -> tuple[str, str]:
     """Start a machine without a disk, not running, and quit. Its version, or else its words."""
     command = [binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-S", "-m", "16M"]
-    command += ["-accel", accelerator, "-qmp", "stdio"]
+    command += ["-accel", accelerator, "-cpu", PROCESSORS[accelerator], "-qmp", "stdio"]
     if sandbox:
         command += ["-sandbox", SANDBOX]
     try:

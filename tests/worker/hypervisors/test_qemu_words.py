@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def test_memory_is_given_in_whole_mebibytes(tmp_path):
 
 def option(command, name):
     return command[command.index(name) + 1]
+
+
+def test_a_machine_has_the_hosts_processor_or_one_that_todays_programs_are_built_for(tmp_path):
+    spec = spec_in(tmp_path)
+    assert option(machine_command(spec, OPTIONS, monitor=7), "-cpu") == "Nehalem"
+    assert option(machine_command(spec, replace(OPTIONS, accelerator="kvm"), monitor=7), "-cpu") == "host"
 
 
 def test_a_machine_has_no_network_unless_it_is_given_one(tmp_path):
