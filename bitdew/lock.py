@@ -1,4 +1,4 @@
-"""One process per home: a lock that ends with the process at the latest.
+"""Locks that end with their process at the latest: one process per home, and files that a process claims.
 
 Owns `<home>/<who>.lock`. The file stays when the lock is given back: removing it would let two processes lock two
 files of the same name.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from bitdew.core.errors import error
@@ -56,3 +57,32 @@ class HomeLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[int | None]:
+    """Hold the lock that is the file at `path`: its file descriptor, or None if another process holds it.
+
+    A process that inherits the descriptor keeps the lock after the block. It blocks for a moment. Raises `OSError`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process holds the lock that is the file at `path`, or is about to. It blocks for a moment."""
+    try:
+        with claim(path) as descriptor:
+            if descriptor is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # as in `HomeLock.release`
+            return descriptor is None
+    except OSError:
+        return False

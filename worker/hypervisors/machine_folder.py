@@ -7,16 +7,15 @@ the lock is held exactly as long as QEMU lives, from before the fork on, whateve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from bitdew import lock
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid
 from bitdew.hypervisor import Handle, is_uid, remove_folder
@@ -36,30 +35,20 @@ HOST_SIGNAL: Final = 4
 """QEMU's ShutdownCause for a signal that asked it to end."""
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[int | None]:
+def claim(folder: Path) -> AbstractContextManager[int | None]:
     """Hold the machine's lock: its file descriptor, or None if the machine, or one being started, holds it.
 
     A process that inherits the descriptor keeps the lock after the block.
     """
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
+    return lock.claim(folder / _LOCK)
 
 
 def remove_unlocked(folder: Path) -> bool:
     """Remove the folder unless the machine's lock is held; whether it is gone. Blocks."""
     if not folder.is_dir():
         return True
-    with claim(folder) as lock:
-        if lock is None:
+    with claim(folder) as held:
+        if held is None:
             return False
         remove_folder(folder)
         return True

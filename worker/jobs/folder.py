@@ -6,15 +6,14 @@ their names.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, get_args
 
+from bitdew import lock
 from bitdew.core.errors import error
 
 from .environment import environment_of
@@ -70,30 +69,14 @@ def show_input(directory: Path, name: str, source: Path) -> None:
     fields.write(str(directory / plan.INPUTS), [*shown_inputs(directory), (name, str(source))])
 
 
-@contextlib.contextmanager
-def claim(directory: Path) -> Iterator[int | None]:
+def claim(directory: Path) -> AbstractContextManager[int | None]:
     """The run's lock, for a start; None if a warden has it. Who inherits the descriptor keeps the lock."""
-    descriptor = os.open(directory / plan.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
+    return lock.claim(directory / plan.LOCK)
 
 
 def is_held(directory: Path) -> bool:
     """Whether a warden, or a process that has to end the job in its place, is alive."""
-    try:
-        with claim(directory) as lock:
-            if lock is not None:
-                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that is being started has the descriptor still
-            return lock is None
-    except OSError:
-        return False
+    return lock.is_claimed(directory / plan.LOCK)
 
 
 def warden_of(directory: Path) -> int | None:
