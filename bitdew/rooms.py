@@ -47,6 +47,9 @@ from bitdew.scheduler.deployments import Deployments
 from bitdew.scheduler.draining import Draining
 from bitdew.scheduler.engine import Engine
 from bitdew.scheduler.errands import Errands
+from bitdew.scheduler.figure_store import FigureStore
+from bitdew.scheduler.figures import Figures
+from bitdew.scheduler.health import Health
 from bitdew.scheduler.hosts import Hosts
 from bitdew.scheduler.http import (
     deployment_routes,
@@ -73,6 +76,7 @@ from bitdew.scheduler.store import SchedulerStore
 from bitdew.scheduler.sync import Sync
 from bitdew.scheduler.telling import Telling
 from bitdew.scheduler.views import Views
+from bitdew.scheduler.watching_http import watching_routes
 from bitdew.scheduler.wishes import Wishes
 from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.swarm.session import Swarm
@@ -171,6 +175,8 @@ class Rooms:
             self.contents, clock, holders=self.sync.holders, join=join, is_mine=lambda: self.leadership.held
         )
         views = Views(self._known, self.engine, self.data, self.disks, self.inner)
+        counts, repository_room = FigureStore(database), self.contents.repository
+        figures = Figures(self._known, self.engine, self.leadership, repository_room, authority, counts)
         self._events = EventLog(database)
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._listen()
@@ -190,6 +196,7 @@ class Rooms:
             deployment_routes(deployments, self._clearing),
             machine_routes(deployments, Seeds(self._known, self.registry), self._clearing),
             errand_routes(self.errands),
+            watching_routes(Health(counts, repository_room, self.leadership, clock), figures),
             *self.jobs.routes,
         ]
 
@@ -305,6 +312,7 @@ def all_routes() -> list[Route]:
         deployment_routes(unused, unused),  # type: ignore[arg-type]
         machine_routes(unused, unused, unused),  # type: ignore[arg-type]
         errand_routes(unused),  # type: ignore[arg-type]
+        watching_routes(unused, unused),  # type: ignore[arg-type]
         job_routes(unused),  # type: ignore[arg-type]
         standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -193,6 +194,7 @@ class Repository:
         self._has_nothing = self._has_nothing and root != ROOT_OF_NOTHING
         transfer = self._seeds.pop(root, None)
         if transfer is not None:
+            self._sent[root] += transfer.uploaded
             await self._swarm.remove(transfer)
 
     async def delete(self, root: ContentRoot) -> None:
@@ -308,6 +310,27 @@ class Repository:
         """Payload bytes sent of some content since the service started, to swarms and over HTTP."""
         transfer = self._seeds.get(root)
         return self._sent[root] + (transfer.uploaded if transfer else 0)
+
+    @property
+    def sent(self) -> int:
+        """Payload bytes sent of everything since the service started: it only grows."""
+        return sum(self._sent.values()) + sum(offer.uploaded for offer in self._seeds.values())
+
+    @property
+    def peers(self) -> int:
+        """Hosts that are connected to its swarms."""
+        return self._swarm.peers
+
+    async def free(self) -> int:
+        """Bytes that the file system of its folder has left for it.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        try:
+            return (await asyncio.to_thread(shutil.disk_usage, self._folder)).free
+        except OSError as fault:
+            raise error("storage.failed", f"{self._folder} can't be asked for its room", why=str(fault)) from fault
 
     def count_sent(self, root: ContentRoot, size: int) -> None:
         """So many bytes of some content were sent over HTTP."""

@@ -140,6 +140,7 @@ def value_of(annotation: Any) -> str:
 def api_page() -> Iterator[str]:
     """The service's routes and the models that cross them."""
     from bitdew.rooms import all_routes
+    from bitdew.wire.server import TextReply
 
     yield from ["# HTTP API", ""]
     yield "TLS with a client certificate everywhere but where callers are `anyone`. Bodies and replies are JSON; a"
@@ -155,8 +156,9 @@ def api_page() -> Iterator[str]:
         body = "raw bytes" if route.streams else f"`{route.body.__name__}`" if route.body.model_fields else ""
         replies = typing.get_args(reply) or (reply,)
         bytes_of_file = not issubclass(replies[0], BaseModel)
+        is_text = replies[0] is TextReply
         told = " or ".join(f"`{one.__name__}`" for one in replies if bytes_of_file or one.model_fields)
-        answer = "raw bytes" if bytes_of_file else told
+        answer = "text" if is_text else "raw bytes" if bytes_of_file else told
         rows.append((f"`{route.method} {path}`", roles, body, answer))
         for model in ([] if route.streams else [route.body]) + ([] if bytes_of_file else list(replies)):
             collect(model, models)
@@ -277,11 +279,35 @@ def told(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
+def metrics_page() -> Iterator[str]:
+    """The figures that a service gives to those who watch over it."""
+    from bitdew.scheduler.figures import FIGURES
+
+    yield from ["# Metrics", ""]
+    yield "`GET /v1/metrics` gives them as Prometheus reads them; how to ask stands [for"
+    yield "operators](../guides/operator.md#watching-over-a-service). With several services on one database, figures of the"
+    yield "whole grid are the same from each; the others are the asked service's own."
+    yield ""
+    rows: list[tuple[object, ...]] = [
+        (
+            f"`{figure.name}{'_total' if figure.grows else ''}{{{figure.label}}}`".replace("{}", ""),
+            "counter" if figure.grows else "gauge",
+            "the grid" if figure.of_all else "the service",
+            figure.meaning,
+        )
+        for figure in FIGURES
+    ]
+    yield from table("metric", "type", "of", "meaning", rows=rows)
+    yield "On Linux there are the process's own beside them: `process_cpu_seconds_total`, `process_resident_memory_bytes`,"
+    yield "`process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`."
+
+
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "api.md": api_page,
     "attributes.md": attributes_page,
     "cli.md": cli_page,
     "errors.md": errors_page,
+    "metrics.md": metrics_page,
     "settings.md": settings_page,
     "states.md": states_page,
 }

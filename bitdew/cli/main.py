@@ -10,7 +10,7 @@ import typer
 
 from bitdew.core.errors import BitDewError, error
 
-from . import attr, backup, data, demo, disk, explain, faults, host, job, serve, tokens, user, vm, worker
+from . import attr, backup, data, demo, disk, explain, faults, health, host, job, serve, tokens, user, vm, worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ serve.add_to(app)
 demo.add_to(app)
 backup.add_to(app)
 explain.add_to(app)
+health.add_to(app)
 for name, group in {
     "token": tokens.app,
     "user": user.app,

@@ -101,6 +101,14 @@ class Connection:
         """What the service says of itself and of the caller."""
         return await self._call("GET", "/v1/service", m.ServiceReply)
 
+    async def health(self) -> m.HealthReply:
+        """Whether the service can do its work.
+
+        Raises:
+            HostError: `storage.failed`, if it can't: its database or its repository does not answer.
+        """
+        return await self._call("GET", "/v1/health", m.HealthReply)
+
     async def _open(self, identity: Identity) -> Transport:
         identity.require_valid(datetime.now(UTC))
         context = await asyncio.to_thread(client_context, identity.ca, identity.identity)

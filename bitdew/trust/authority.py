@@ -85,6 +85,7 @@ class Authority:
         self._root = root
         self.certificate: str = text.text_of(root)
         self.fingerprint: str = root.fingerprint(hashes.SHA256()).hex()
+        self.expires: datetime = root.not_valid_after_utc
 
     @classmethod
     def open(cls, folder: Path, *, now: datetime, name: str) -> Authority:

@@ -27,6 +27,12 @@ class ServiceReply(Model):
     role: str
 
 
+class HealthReply(Model):
+    """A service that can do its work says so; one that can't answers with an error. `leads` is whether it plans."""
+
+    leads: bool
+
+
 class EnrolRequest(Model):
     """A token's secret and requests for certificates, from a key that stays where it was made."""
 

@@ -2,7 +2,8 @@
 
 A handler is three lines: it is given a parsed `Call`, calls its room, and returns a model. What every route needs
 is done here once: the client certificate, the role, the guard against revoked ones, parsing, and the error's shape.
-Where the reply is a file's bytes, the handler returns a `FileReply` in a model's place.
+Where the reply is a file's bytes, the handler returns a `FileReply` in a model's place; where it is a text for another
+kind of program, a `TextReply`.
 """
 
 from __future__ import annotations
@@ -133,7 +134,15 @@ class FileReply(web.FileResponse):
         await writer.drain()
 
 
-Reply = BaseModel | FileReply
+@dataclass(frozen=True, slots=True)
+class TextReply:
+    """A reply in a format of somebody else's, as text."""
+
+    text: str
+    content_type: str
+
+
+Reply = BaseModel | FileReply | TextReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,8 @@ def _serve(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
         reply = await route.handler(call)
         if isinstance(reply, FileReply):
             return reply
+        if isinstance(reply, TextReply):
+            return web.Response(body=reply.text.encode(), headers={"Content-Type": reply.content_type})
         return web.Response(body=reply.model_dump_json().encode(), content_type="application/json")
 
     return serve

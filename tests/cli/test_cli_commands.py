@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from bitdew import __version__
+
 
 def test_a_grid_is_run_by_commands_alone(bitdew, daemon, home, tmp_path):
     service = daemon("serve", "--port", 0, "--name", "lab", home=home)
@@ -34,6 +36,7 @@ def test_a_grid_is_run_by_commands_alone(bitdew, daemon, home, tmp_path):
         ("host", "ls"): "site=orsay",
         ("vm", "ls"): "no machine",
         ("token", "ls"): "no token",
+        ("health",): "lab is well",
         ("user", "show"): "operator",
     }
     for words, text in shown.items():
@@ -44,7 +47,17 @@ def test_a_grid_is_run_by_commands_alone(bitdew, daemon, home, tmp_path):
 
     assert bitdew("disk", "rm", "d").code == 0
     assert bitdew("disk", "show", "d", "--json").key == "data.not-found"
+    assert bitdew("health", "--json").document == {"well": True, "leads": True, "name": "lab", "version": __version__}
+    files = home / "service" / "repository" / "files"
+    files.rename(home / "away")
+    ill = bitdew("health", "--json")
+    while ill.code == 0:  # an answer serves for a second
+        ill = bitdew("health", "--json")
+    assert (ill.code, ill.key) == (7, "storage.failed")
+    (home / "away").rename(files)
     assert (worker.close(), service.close()) == (0, 0)
+    away = bitdew("health", "--json")
+    assert (away.code, away.key) == (6, "service.unreachable")
 
 
 def test_joining_again_keeps_the_host_and_run_goes_on_with_it(bitdew, daemon, home, tmp_path):

@@ -31,6 +31,7 @@ def test_every_group_is_there():
         "serve",
         "demo",
         "explain",
+        "health",
         "backup",
         "restore",
         "token",

@@ -113,6 +113,11 @@ class Seeder:
         """What is offered, by info-hash."""
         return {offer.metainfo.info_hash: offer for offer in self._offers.values()}
 
+    @property
+    def peers(self) -> int:
+        """How many hosts are connected."""
+        return len(self._peers)
+
     async def add(self, metainfo: Metainfo, path: Path) -> Offer:
         """Offer the file at `path`, which is whole.
 
