@@ -285,8 +285,8 @@ def metrics_page() -> Iterator[str]:
 
     yield from ["# Metrics", ""]
     yield "`GET /v1/metrics` gives them as Prometheus reads them; how to ask stands [for"
-    yield "operators](../guides/operator.md#watching-over-a-service). With several services on one database, figures of the"
-    yield "whole grid are the same from each; the others are the asked service's own."
+    yield "operators](../guides/operator.md#watching-over-a-service). With several services on one database, figures of"
+    yield "the whole grid are the same from each; the others are the asked service's own."
     yield ""
     rows: list[tuple[object, ...]] = [
         (
@@ -298,8 +298,8 @@ def metrics_page() -> Iterator[str]:
         for figure in FIGURES
     ]
     yield from table("metric", "type", "of", "meaning", rows=rows)
-    yield "On Linux there are the process's own beside them: `process_cpu_seconds_total`, `process_resident_memory_bytes`,"
-    yield "`process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`."
+    yield "On Linux there are the process's own beside them: `process_cpu_seconds_total`,"
+    yield "`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`."
 
 
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {

@@ -88,6 +88,6 @@ class FigureStore:
             )
 
 
-def _all_states(states: Iterable[str], found: Iterable[Row[tuple[str, int]]]) -> dict[str, int]:
+def _all_states(states: Iterable[str], found: Iterable[Row[str, int]]) -> dict[str, int]:
     """How many are in each of `states`, nothing left out: a series that vanishes at 0 can't be watched."""
-    return {str(state): 0 for state in states} | {state: number for state, number in found}
+    return {str(state): 0 for state in states} | {row[0]: row[1] for row in found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -29,9 +28,11 @@ Until = Callable[..., Awaitable[Any]]
 
 async def asked(url: str, path: str, context: ssl.SSLContext) -> tuple[int, str, str]:
     """The status, the type and the text of a reply, as another program than ours sees them."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
-        async with session.get(url + path, server_hostname=SERVICE_NAME) as reply:
-            return reply.status, reply.headers["Content-Type"], await reply.text()
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
+        session.get(url + path, server_hostname=SERVICE_NAME) as reply,
+    ):
+        return reply.status, reply.headers["Content-Type"], await reply.text()
 
 
 async def operators(grid: Grid) -> ssl.SSLContext:
