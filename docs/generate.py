@@ -299,7 +299,8 @@ def metrics_page() -> Iterator[str]:
     ]
     yield from table("metric", "type", "of", "meaning", rows=rows)
     yield "On Linux there are the process's own beside them: `process_cpu_seconds_total`,"
-    yield "`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`."
+    yield "`process_resident_memory_bytes`, `process_virtual_memory_bytes`,"
+    yield "`process_open_fds`, `process_max_fds`, `process_start_time_seconds`."
 
 
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
