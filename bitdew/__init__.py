@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from bitdew.client.datum import Datum as Datum
+    from bitdew.client.deployment import Deployment as Deployment
+    from bitdew.client.deployment import Machine as Machine
+    from bitdew.client.deployment import MachineEvent as MachineEvent
     from bitdew.client.dew import Dew as Dew
     from bitdew.client.dew import connect as connect
     from bitdew.client.events import Event as Event
     from bitdew.client.events import EventKind as EventKind
     from bitdew.client.grid import BitDew as BitDew
+    from bitdew.client.job import Job as Job
+    from bitdew.client.job import JobArray as JobArray
+    from bitdew.client.job_events import JobEvent as JobEvent
+    from bitdew.client.job_events import Outcome as Outcome
     from bitdew.client.transfers import Transfer as Transfer
     from bitdew.client.transfers import TransferState as TransferState
     from bitdew.core.attribute import Attribute as Attribute
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from bitdew.core.job import Caps as Caps
     from bitdew.core.job import JobSpec as JobSpec
     from bitdew.core.requirement import Requirement as Requirement
+    from bitdew.core.states import JobState as JobState
+    from bitdew.core.states import MachineState as MachineState
     from bitdew.worker.hosting import Host as Host
     from bitdew.worker.hosting import host as host
 
@@ -35,12 +44,21 @@ _HOMES: Final = {
     "BitDewError": "bitdew.core.errors",
     "Caps": "bitdew.core.job",
     "Datum": "bitdew.client.datum",
+    "Deployment": "bitdew.client.deployment",
     "Dew": "bitdew.client.dew",
     "Event": "bitdew.client.events",
     "EventKind": "bitdew.client.events",
     "Host": "bitdew.worker.hosting",
     "HostError": "bitdew.core.errors",
+    "Job": "bitdew.client.job",
+    "JobArray": "bitdew.client.job",
+    "JobEvent": "bitdew.client.job_events",
     "JobSpec": "bitdew.core.job",
+    "JobState": "bitdew.core.states",
+    "Machine": "bitdew.client.deployment",
+    "MachineEvent": "bitdew.client.deployment",
+    "MachineState": "bitdew.core.states",
+    "Outcome": "bitdew.client.job_events",
     "PeerError": "bitdew.core.errors",
     "Requirement": "bitdew.core.requirement",
     "ServiceError": "bitdew.core.errors",
@@ -56,12 +74,21 @@ __all__ = [
     "BitDewError",
     "Caps",
     "Datum",
+    "Deployment",
     "Dew",
     "Event",
     "EventKind",
     "Host",
     "HostError",
+    "Job",
+    "JobArray",
+    "JobEvent",
     "JobSpec",
+    "JobState",
+    "Machine",
+    "MachineEvent",
+    "MachineState",
+    "Outcome",
     "PeerError",
     "Requirement",
     "ServiceError",

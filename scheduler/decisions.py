@@ -36,6 +36,7 @@ class Decisions:
         """What others hear of it."""
         topics: list[str] = [order.host for order in self.orders]
         topics += [*told_of([p.data for p in self.placements]), *(machine.uid for machine in self.machines)]
+        topics += [machine.deployment for machine in (*self.machines, *self.requested)]
         if any(machine.state in MACHINE.ends() for machine in self.machines):
             topics.append(ENDED)
         return Told(

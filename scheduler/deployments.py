@@ -88,13 +88,16 @@ class Deployments:
         found = await self._known.store.all_deployments()
         return DeploymentList(deployments=[await self._deployment_view(one) for one in found])
 
-    async def deployment(self, text: str) -> DeploymentView:
-        """The deployment whose uid begins with `text`.
+    async def deployment(self, text: str, since: int = 0, seconds: float = 0.0) -> DeploymentView:
+        """The deployment whose uid begins with `text`, held open until it or a machine of it is past version `since`.
 
         Raises:
             UserError: `deployment.not-found`; `input.invalid`, if several begin so.
         """
-        return await self._deployment_view(await find_deployment(self._known.store, text))
+        deployment = await find_deployment(self._known.store, text)
+        if await self._known.changes.wait(deployment.uid, since, seconds):
+            deployment = await find_deployment(self._known.store, deployment.uid)
+        return await self._deployment_view(deployment)
 
     async def scale(self, text: str, count: int, caller: Subject) -> DeploymentView:
         """Have a deployment be of `count` machines: more are launched, or some are stopped, the youngest first.
@@ -125,6 +128,7 @@ class Deployments:
             fewer = [m.uid for m in filling[: max(0, len(filling) - count)]]
             more = [new_uid() for _ in range(count - len(filling))]
             await self._known.store.scale(deployment, count, more=more, fewer=fewer, now=self._known.clock.now())
+        self._known.changes.bump(deployment.uid)
         self._look_at(deployment.data)
 
     async def explain(self, text: str) -> DeploymentExplanation:
@@ -152,6 +156,7 @@ class Deployments:
         return f"{machine.uid[:8]}{f' on {self._known.hosts.name(machine.host)}' if machine.host else ''}"
 
     async def _deployment_view(self, deployment: DeploymentRecord) -> DeploymentView:
+        version = self._known.changes.version(deployment.uid)  # before what it is said of is read
         name = (await self._known.data.get([deployment.data]))[deployment.data].data.name
         machines = await self._known.store.machines(deployment=deployment.uid)
         return DeploymentView(
@@ -167,6 +172,7 @@ class Deployments:
             requires=deployment.requires,
             ports=list(deployment.ports),
             ends=deployment.ends,
+            version=version,
         )
 
     async def machines(self) -> MachineList:
@@ -192,6 +198,7 @@ class Deployments:
         if machine.state not in MACHINE.ends():
             seen = self._known.changes.version(machine.uid)
             await self._known.store.want_stop((await self._latest(machine)).uid)
+            self._known.changes.bump(machine.deployment)
             self._look_at(machine.data)
             # So that the reply shows that it is being stopped.
             await self._known.changes.wait(machine.uid, seen, DECIDING)

@@ -114,6 +114,7 @@ class Errands:
             free = old.successor is None and not old.stop_wanted
             await known.store.go_on(machine, place_of=old.uid if free else None)
             await self._inner.hand_over(old.uid, machine.uid)
+        known.changes.bump(machine.deployment)
         self._engine.look_at(old.data)
         return ErrandView(
             uid=new_uid(),

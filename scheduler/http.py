@@ -185,7 +185,8 @@ def deployment_routes(deployments: Deployments, clearing: Clearing) -> Routes:
         return await deployments.deployments()
 
     async def show(call: Call[Nothing]) -> DeploymentView:
-        return await deployments.deployment(call.path["uid"])
+        since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
+        return await deployments.deployment(call.path["uid"], since, seconds)
 
     async def scale(call: Call[ScaleRequest]) -> DeploymentView:
         return await deployments.scale(call.path["uid"], call.body.count, call.caller)

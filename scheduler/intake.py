@@ -255,7 +255,7 @@ class Intake:
     @staticmethod
     def _machine(fresh: MachineRecord, news: _News) -> None:
         news.machines[fresh.uid] = fresh
-        news.topics[fresh.uid] = None
+        news.topics |= dict.fromkeys((fresh.uid, fresh.deployment))
         if fresh.state in MACHINE.ends() and fresh.host is not None:
             news.roomy.add(fresh.host)
         if fresh.state in MACHINE.ends():

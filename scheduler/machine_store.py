@@ -162,7 +162,7 @@ class MachineStore:
             for data, deployment in (await session.execute(returning)).all():
                 fewer = update(DeploymentRow).where(DeploymentRow.uid == deployment, DeploymentRow.count > 0)
                 await session.execute(fewer.values(count=DeploymentRow.count - 1))
-                along(session, Told(data=(Uid(data),)))
+                along(session, Told(topics=(deployment,), data=(Uid(data),)))
 
     async def go_on(self, machine: MachineRecord, *, place_of: Uid | None) -> None:
         """Request `machine`, which goes on from another's snapshot: in its place, or in one more of the deployment."""
@@ -174,7 +174,7 @@ class MachineStore:
                 more = update(DeploymentRow).where(DeploymentRow.uid == machine.deployment)
                 await session.execute(more.values(count=DeploymentRow.count + 1))
             await add_machines(session, [machine])
-            along(session, Told(data=(machine.data,)))
+            along(session, Told(topics=(machine.deployment,), data=(machine.data,)))
 
     async def continuing(self, uid: Uid) -> list[MachineRecord]:
         """The machines that went on from snapshots of this one."""
@@ -242,7 +242,7 @@ async def _add(session: AsyncSession, deployment: DeploymentRecord, machines: It
     rows = [{"uid": uid, "since": now, **requested} for uid in machines]
     if rows:
         await session.execute(insert(MachineRow), rows)
-    along(session, Told(data=(deployment.data,)))
+    along(session, Told(topics=(deployment.uid,), data=(deployment.data,)))
 
 
 async def append_console(session: AsyncSession, uid: Uid, chunk: ConsoleChunk) -> None:

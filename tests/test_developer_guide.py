@@ -20,6 +20,7 @@ import structlog
 import bitdew
 from bitdew import blocking, fs
 from bitdew.blocking.portal import Portal
+from bitdew.bootdisk import write_boot_disk
 from bitdew.client import dew as dew_module
 from bitdew.testing.grid import Grid
 
@@ -41,8 +42,9 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         (grid.folder / "profiles").symlink_to(grid.folder)
         (tmp_path / "files").mkdir()
         monkeypatch.chdir(tmp_path / "files")
-        for name in ("root.img", "hep.raw", "inputs.tar"):
+        for name in ("root.img", "inputs.tar"):
             Path(name).write_bytes(name.encode() * 40_000)
+        write_boot_disk(Path("hep.raw"), line="hello", size=2**20)
         known: dict[str, Any] = {"bitdew": bitdew, "Path": Path, "known": [], "BitDew": bitdew.BitDew}
         yield known | {
             "url": grid.service.url,
@@ -50,6 +52,7 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
             "path": Path("hep.raw"),
             "Attribute": bitdew.Attribute,
             "grid": grid.client,
+            "add_host": grid.add_host,
             "portal": portal,
         }
         for files in list(fs.BitDewFileSystem._cache.values()):  # fsspec keeps them for the process
@@ -82,6 +85,8 @@ def test_the_examples_of_the_developers_guide_run(number: int, scope: dict[str, 
     if '"hep-inputs"' in program and ".put(" not in program:  # the guide has put it before
         scope["portal"].call(scope["grid"].put(Path("inputs.tar"), "hep-inputs"))
         Path("inputs.tar").unlink()
+    if ".submit" in program:  # a host that runs any command, as a machine does
+        scope["portal"].call(scope["add_host"]("vm", jobs="anything", memory=2**32, cpus=2))
     with contextlib.redirect_stdout(io.StringIO()):
         run(program, scope)
 

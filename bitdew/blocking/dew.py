@@ -16,6 +16,7 @@ from bitdew.client.events import Event, EventKind
 
 from .portal import Portal
 from .transfers import BlockingTransfer, BlockingTransfers
+from .work import BlockingWork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Generator
@@ -125,7 +126,7 @@ class BlockingDatum:
         self._portal.call(self.twin.delete())
 
 
-class BlockingDew:
+class BlockingDew(BlockingWork):
     """The twin of `Dew`. A context manager; it may be used from several threads.
 
     Attributes:

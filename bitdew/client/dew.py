@@ -25,6 +25,7 @@ from .memory import BytesSource, collected
 from .reacting import Reaction, reacting
 from .transfers import Transfer, Transfers
 from .whole import is_small, put_whole
+from .work import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 H = TypeVar("H", bound=Callable[[Event], Any])
 
 
-class Dew:
+class Dew(Work):
     """A connection to a service. An async context manager; calls may run concurrently.
 
     >>> async with bitdew.connect() as dew:

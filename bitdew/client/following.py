@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bitdew.core.errors import BitDewError, error
 
@@ -15,12 +15,13 @@ from .connection import POLL
 from .events import Event, seen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from bitdew.wire import models as m
 
     from .grid import BitDew
 
+T = TypeVar("T")
 PAUSE: Final = 0.5
 """Seconds before a service that is away is asked again; twice as long each time, up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE: Final = 10.0
@@ -48,6 +49,20 @@ class Patience:
             raise fault
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+async def patiently(grid: BitDew, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` gives, asked again while the service is away.
+
+    Raises:
+        BitDewError: what `ask` does; `service.unreachable`, if the service is away for longer than `grid.patience`.
+    """
+    patience = Patience(grid.patience)
+    while True:
+        try:
+            return await ask()
+        except BitDewError as fault:
+            await patience.bear(fault)
 
 
 async def looks(grid: BitDew, uid: str) -> AsyncGenerator[m.WhereReply]:

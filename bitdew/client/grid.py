@@ -240,9 +240,17 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, ErrandCalls):
         """All deployments, with their machines."""
         return (await self._call("GET", "/v1/deployments", m.DeploymentList)).deployments
 
-    async def deployment(self, uid: str) -> m.DeploymentView:
-        """One deployment, by its uid or the beginning of it. Raises UserError `deployment.not-found`."""
-        return await self._call("GET", f"/v1/deployments/{name_part(uid)}", m.DeploymentView)
+    async def deployment(self, uid: str, *, since: int = 0, wait: float = 0.0) -> m.DeploymentView:
+        """One deployment, by its uid or the beginning of it; with `wait`, held open so long until it is past `since`.
+
+        Its version grows with every change of it or of its machines. Seconds.
+
+        Raises:
+            UserError: `deployment.not-found`.
+        """
+        query = {"since": str(since), "wait": f"{wait:g}"} if wait else {}
+        path = f"/v1/deployments/{name_part(uid)}"
+        return await self._call("GET", path, m.DeploymentView, query=query, seconds=wait + GRACE)
 
     async def scale(self, uid: str, count: int) -> m.DeploymentView:
         """Have a deployment be of `count` machines; 0 stops them all."""

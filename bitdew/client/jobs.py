@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
+    from bitdew.core.ids import ContentRoot
     from bitdew.core.job import JobSpec
 
 SUBMIT_SECONDS: Final = 120.0
@@ -107,14 +108,19 @@ class JobCalls(DataCalls, GetCalls):
             BitDewError: as `put`.
         """
         root = await asyncio.to_thread(root_of_file, path)
-        name = f"in-{root[:16]}-{_ODD.sub('-', path.name)[-60:].strip('-.') or 'file'}"
+        name = input_name(root, path.name)
+        if not await self.has_input(name, root):
+            await self.put(path, name, INPUT, sending=sending)
+        return name
+
+    async def has_input(self, name: str, root: ContentRoot) -> bool:
+        """Whether a living datum has this name and these bytes."""
         try:
-            if (await self.datum(name)).root == root:
-                return name
+            return (await self.datum(name)).root == root
         except BitDewError as fault:
             if fault.key != "data.not-found":
                 raise
-        return (await self.put(path, name, INPUT, sending=sending)).name
+            return False
 
     async def jobs(
         self, *, prefix: str = "", states: Sequence[JobState] = (), mine: bool = False
@@ -129,9 +135,14 @@ class JobCalls(DataCalls, GetCalls):
                 yield one
             after = reply.next
 
-    async def job(self, uid: str) -> m.JobView:
-        """One job, by its uid or the beginning of it. Raises UserError `job.not-found`."""
-        return await self._call("GET", f"/v1/jobs/{name_part(uid)}", m.JobView)
+    async def job(self, uid: str, *, since: int = 0, wait: float = 0.0) -> m.JobView:
+        """One job, by its uid or the beginning of it; with `wait`, held open so many seconds until it is past `since`.
+
+        Raises:
+            UserError: `job.not-found`.
+        """
+        query = {"since": str(since), "wait": f"{wait:g}"} if wait else {}
+        return await self._call("GET", f"/v1/jobs/{name_part(uid)}", m.JobView, query=query, seconds=wait + GRACE)
 
     async def watch_job(self, uid: str) -> AsyncGenerator[m.JobView]:
         """A job now and after each change, until it has ended."""
@@ -140,9 +151,7 @@ class JobCalls(DataCalls, GetCalls):
             yield job
             if job.state in JOB.ends():
                 return
-            query = {"since": str(job.version), "wait": str(POLL)}
-            path = f"/v1/jobs/{name_part(job.uid)}"
-            job = await self._call("GET", path, m.JobView, query=query, seconds=POLL + GRACE)
+            job = await self.job(job.uid, since=job.version, wait=POLL)
 
     async def count_jobs(self, array: str = "", since: int = 0) -> m.JobCounts:
         """How many jobs of an array, or of all, are in which state; held open until that is past version `since`."""
@@ -233,6 +242,11 @@ class JobCalls(DataCalls, GetCalls):
                 if progress is not None:
                     progress(done, total)
                 yield Fetched(job, one, target)
+
+
+def input_name(root: ContentRoot, label: str) -> str:
+    """The name of a datum that was put for jobs: the same for the same bytes, with a `label` for people."""
+    return f"in-{root[:16]}-{_ODD.sub('-', label)[-60:].strip('-.') or 'file'}"
 
 
 def _parts(path: str) -> list[str]:

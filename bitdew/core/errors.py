@@ -250,6 +250,7 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "The host can't keep its owner's files and programs safe from a job.",
         "Run a Linux kernel with Landlock (6.12 or newer) or with user namespaces, or let jobs run in machines only.",
     ),
+    "job.cancelled": ErrorKind("user", 409, 4, "A job was given up.", "Submit it again if that was not meant."),
     "job.command": ErrorKind(
         "user", 422, 1, "The command of a job ended with a failure.", "Read its log: bitdew job logs JOB"
     ),

@@ -106,6 +106,8 @@ class DeploymentView(Model):
     ports: list[PortModel] = Field(default_factory=list)
     ends: datetime | None = None
     """When its life ends, and its machines with it."""
+    version: int = 0
+    """Grows with every change of it or of its machines: what to wait beyond."""
 
 
 class DeploymentList(Model):

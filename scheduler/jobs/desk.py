@@ -153,7 +153,9 @@ class Desk:
         """
         job = await self._one(text)
         await self._known.changes.wait(job.uid, since, seconds)
-        return (await self._views(await self._again([job])))[0]
+        version = self._known.changes.version(job.uid)  # before the job is read, so that no change is missed
+        view = (await self._views(await self._again([job])))[0]
+        return view.model_copy(update={"version": version})
 
     async def counts(self, text: str, since: int, seconds: float) -> JobCounts:
         """How many jobs of an array, or of all, are in which state; held open until that is past version `since`.

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from bitdew import Attribute, BitDewError, EventKind, blocking
+from bitdew.blocking.deployment import BlockingDeployment, BlockingMachine
+from bitdew.blocking.job import BlockingJob, BlockingJobArray
 from bitdew.blocking.portal import Portal, _UnderWay
 from bitdew.blocking.transfers import BlockingTransfer, BlockingTransfers
+from bitdew.blocking.work import BlockingWork
+from bitdew.bootdisk import write_boot_disk
 from bitdew.client.datum import Datum
+from bitdew.client.deployment import Deployment, Machine
 from bitdew.client.dew import Dew
+from bitdew.client.job import Job, JobArray
 from bitdew.client.transfers import Transfer, Transfers, TransferState
+from bitdew.client.work import Work
+from bitdew.core.states import JobState, MachineState
 from bitdew.testing.grid import Grid
 
 TWINS = [
@@ -23,6 +31,11 @@ TWINS = [
     (Datum, blocking.BlockingDatum),
     (Transfer, BlockingTransfer),
     (Transfers, BlockingTransfers),
+    (Work, BlockingWork),
+    (Job, BlockingJob),
+    (JobArray, BlockingJobArray),
+    (Deployment, BlockingDeployment),
+    (Machine, BlockingMachine),
 ]
 ONLY_THERE = {"grid", "begin", "moved", "task", "start", "end"}
 
@@ -39,8 +52,9 @@ def test_the_twin_has_every_method_with_the_same_arguments(kind: type, twin: typ
         if not callable(value) or name in ONLY_THERE:
             continue
         wanted, given = inspect.signature(value).parameters, inspect.signature(here[name]).parameters  # type: ignore[arg-type]
-        assert [name for name in given if name != "timeout"] == list(wanted)
-        assert {n: p.default for n, p in given.items() if n != "timeout"} == {n: p.default for n, p in wanted.items()}
+        added = {"timeout"} - set(wanted)
+        assert [name for name in given if name not in added] == list(wanted)
+        assert {n: p.default for n, p in given.items() if n not in added} == {n: p.default for n, p in wanted.items()}
 
 
 def loops() -> int:
@@ -52,6 +66,7 @@ def loops() -> int:
 def service():
     with Portal() as portal:
         grid = Grid(hosts=2)
+        grid.portal = portal
         portal.call(grid.__aenter__())
         yield grid
         portal.call(grid.__aexit__())
@@ -199,3 +214,34 @@ def test_transfers_without_asyncio(dew, tmp_path: Path) -> None:
     late = dew.putting(bytes(range(256)) * 8192 + b"!", name="late", rate=1024)
     late.cancel()
     assert late.state is TransferState.CANCELLED
+
+
+def test_jobs_without_asyncio(service, dew, tmp_path: Path) -> None:
+    job = dew.submit("python3", "-c", "print('hello'); open('r', 'w').write('x')", outputs="r", memory="256MB")
+    with pytest.raises(TimeoutError):
+        job.done(timeout=0.1)
+    service.portal.call(service.add_host("vm", jobs="anything", memory=2**30, cpus=2))
+    assert [str(event) for event in job.events()][-1] == "done on vm"
+    assert job.done(timeout=60).state is JobState.DONE
+    assert (job.log(), "".join(job.logs()), job.read("r")) == ("hello\n", "hello\n", b"x")
+    assert [path.name for path in job.results(tmp_path)] == ["r"]
+    array = dew.submit_each("ab", "python3", "-c", "open('r', 'w').write('{}')", outputs="r", memory="256MB")
+    assert sorted(one.read("r") for one in array.as_completed()) == [b"a", b"b"]
+    assert [one.index for one in array.done(timeout=60)] == [0, 1]
+    assert {one.uid for one in dew.jobs("done")} == {job.uid, *(one.uid for one in array.jobs())}
+    waits = dew.submit("true", needs="nothing-has-this")
+    waits.cancel()
+    assert dew.job(waits.uid).state is JobState.CANCELLED
+
+
+def test_machines_without_asyncio(dew, tmp_path: Path) -> None:
+    write_boot_disk(tmp_path / "root.raw", line="hello", size=2**20)
+    disk = dew.put_disk(tmp_path / "root.raw", Attribute(replica=2))
+    deployment = dew.deploy(disk, 2, memory="32MB")
+    machines = deployment.running(timeout=30)
+    assert {one.state for one in machines} == {MachineState.RUNNING}
+    assert "booted" in next(machines[0].console())
+    assert {event.state for event, _ in zip(deployment.events(), range(2), strict=False)} == {MachineState.RUNNING}
+    deployment.stop()
+    deployment.stopped(timeout=30)
+    assert [one.uid for one in dew.deployments()] == [deployment.uid]
