@@ -160,23 +160,24 @@ class References:
 def not_found(name: str, like: Iterable[str]) -> BitDewError:
     """The error for an attribute that is not there, with the one that was meant perhaps."""
     fault = attribute_store.not_found(name)
-    fault.do = _suggestion(name, like) or fault.do
+    fault.do = suggestion(name, like) or fault.do
     return fault
 
 
 def datum_not_found(name: str, like: Iterable[str]) -> BitDewError:
     """The error for a datum that is not there, with the one that was meant perhaps."""
-    do = _suggestion(name, like) or "List what there is: bitdew data ls"
+    do = suggestion(name, like) or "List what there is: bitdew data ls"
     return error("data.not-found", f"There is no datum {name[:140]!r}", do=do, name=name[:140])
 
 
 def _dangling(key: str, what: str, name: str, like: Iterable[str]) -> BitDewError:
     message = f"{key} can't be {name[:140]!r}: there is no such {what}"
-    do = _suggestion(name, like) or "Correct the name, or add what it names first."
+    do = suggestion(name, like) or "Correct the name, or add what it names first."
     return error("attribute.dangling", message, do=do, attribute=key, name=name[:140])
 
 
-def _suggestion(name: str, like: Iterable[str]) -> str:
+def suggestion(name: str, like: Iterable[str]) -> str:
+    """What to do about a name that is not there: take the nearest of those that are `like` it; "" if none is near."""
     near = difflib.get_close_matches(name[:140], list(like), n=1)
     return f"Did you mean {near[0]!r}?" if near else ""
 

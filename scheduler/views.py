@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from bitdew.core.errors import error
@@ -25,6 +26,7 @@ from bitdew.wire.models import (
 from ..catalog.data import DataRoom
 from ..catalog.data_store import Datum, Disk
 from ..catalog.disks import Disks
+from ..catalog.references import MOST_LIKE, suggestion
 from .engine import Engine
 from .inner_hosts import InnerHosts
 from .known import Known
@@ -213,7 +215,10 @@ class Views:
             do = f"Give one's id: {', '.join(view.host for view in found)}"
             raise error("input.invalid", f"{len(found)} hosts are called {text[:140]!r}", do=do)
         if not found:
-            raise error("host.not-found", f"There is no host {text[:140]!r}", name=text[:140])
+            names = {record.name for record in self._known.hosts.records().values()}
+            alike = islice((name for name in names if name[:2] == text[:2]), MOST_LIKE)
+            do = suggestion(text, {*alike, *islice(names, MOST_LIKE)})
+            raise error("host.not-found", f"There is no host {text[:140]!r}", do=do, name=text[:140])
         return found[0]
 
     def _host_view(self, record: HostRecord, held: int, machines: int) -> HostView:

@@ -11,6 +11,7 @@ import typer
 from bitdew.core.errors import error
 from bitdew.core.ids import checked_name
 
+from . import names
 from .data_views import moment, wishes_of
 from .options import AttrName, Json, Profile, Url
 from .output import Output, table
@@ -42,7 +43,12 @@ def define(
     wished: Wished,
     said: Annotated[
         str | None,
-        typer.Argument(metavar="NAME | LINE", help="A name, with options; or a line.", show_default=False),
+        typer.Argument(
+            metavar="NAME | LINE",
+            help="A name, with options; or a line.",
+            show_default=False,
+            autocompletion=names.attributes,
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="A TOML file with a table [attr.NAME] for each.", show_default=False)

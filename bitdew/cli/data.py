@@ -11,6 +11,7 @@ from bitdew.client.events import EventKind
 from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
+from . import names
 from .data_events import EventsShown
 from .data_views import moment, one_datum, placements, summary, wanted_of, wishes_of
 from .options import DatumName, Json, Profile, Seed, SeedListen, SeedStay, SeedUpload, Url
@@ -158,9 +159,14 @@ def where(
 @app.command("watch", epilog="Example: bitdew data watch --attr hep --kind held --kind lost --cursor my-script --json")
 def watch(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this datum, by name or uid; all data by default.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Only this datum, by name or uid; all data by default.", autocompletion=names.data
+        ),
     ] = None,
-    attr: Annotated[str | None, typer.Option("--attr", help="Only data that have this attribute.")] = None,
+    attr: Annotated[
+        str | None, typer.Option("--attr", help="Only data that have this attribute.", autocompletion=names.attributes)
+    ] = None,
     kind: Annotated[
         list[EventKind] | None, typer.Option("--kind", help="Only this kind of event; repeatable.", show_default=False)
     ] = None,

@@ -8,7 +8,7 @@ import typer
 
 from bitdew.core.units import format_size
 
-from . import host_drain
+from . import host_drain, names
 from .options import Json, Profile, Url
 from .output import Output, table
 from .running import ask
@@ -45,7 +45,10 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
 
 @app.command("revoke", epilog="Example: bitdew host revoke pc-7")
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The host's name or id.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The host's name or id.", show_default=False, autocompletion=names.hosts),
+    ],
     profile: Profile = "default",
     url: Url = None,
     as_json: Json = False,

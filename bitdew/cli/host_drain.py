@@ -12,6 +12,7 @@ from bitdew.core.draining import Drain
 from bitdew.core.errors import error
 from bitdew.core.units import format_size, parse_duration
 
+from . import names
 from .options import Json, Profile, Url
 from .output import Output, heading, table
 from .running import ask
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from bitdew.client.grid import BitDew
     from bitdew.wire.models import DrainView
 
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name or id.", show_default=False)]
+HostName = Annotated[
+    str, typer.Argument(metavar="HOST", help="The host's name or id.", show_default=False, autocompletion=names.hosts)
+]
 Machines = Annotated[
     Drain,
     typer.Option(

@@ -13,7 +13,7 @@ from bitdew.core.job import Caps, JobSpec
 from bitdew.core.states import JOB, JobState
 from bitdew.core.units import parse_duration, parse_size
 
-from . import job_standing, job_views
+from . import job_standing, job_views, names
 from .options import Json, Profile, Url
 from .output import Output
 from .running import ask
@@ -41,7 +41,12 @@ def submit(
     needs: Annotated[list[str] | None, typer.Option("--needs", help="An application: root, 'root>=6.30,<7'.")] = None,
     requires: Annotated[str, typer.Option("--requires", help="What else must be true of a host.")] = "",
     inputs: Annotated[
-        list[str] | None, typer.Option("--in", help="A datum, or a file that is put first; =PATH says where it stands.")
+        list[str] | None,
+        typer.Option(
+            "--in",
+            help="A datum, or a file that is put first; =PATH says where it stands.",
+            autocompletion=names.inputs,
+        ),
     ] = None,
     out: Annotated[list[str] | None, typer.Option("--out", help="A pattern of the files that are its results.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="A variable: NAME=VALUE.")] = None,
@@ -73,9 +78,16 @@ def submit(
     replicas: Annotated[
         int, typer.Option("--replica", min=1, help="Run it on so many hosts; what most of them agree on is its result.")
     ] = 1,
-    keep: Annotated[str | None, typer.Option("--keep", help="The attribute of its results.")] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="The attribute of its results.", autocompletion=names.attributes)
+    ] = None,
     provision: Annotated[
-        str | None, typer.Option("--provision", help="A disk: where no host can run it, machines boot from it for it.")
+        str | None,
+        typer.Option(
+            "--provision",
+            help="A disk: where no host can run it, machines boot from it for it.",
+            autocompletion=names.disks,
+        ),
     ] = None,
     machines: Annotated[int, typer.Option("--machines", min=1, help="How many such machines at most.")] = 1,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,

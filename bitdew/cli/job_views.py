@@ -11,7 +11,7 @@ import typer
 from bitdew.core.states import job_states
 from bitdew.core.units import format_size
 
-from . import job_standing
+from . import job_standing, names
 from .options import Json, Profile, Url
 from .output import Output, heading, printable, table
 from .running import ask
@@ -29,7 +29,13 @@ SHORT: Final = 8
 MOST: Final = 1000
 """Jobs of an array that a table has; of more it has counts."""
 JobUid = Annotated[
-    str, typer.Argument(metavar="UID", help="The job's or array's id, or its first digits.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="UID",
+        help="The job's or array's id, or its first digits.",
+        show_default=False,
+        autocompletion=names.jobs,
+    ),
 ]
 
 

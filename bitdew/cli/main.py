@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -10,7 +11,7 @@ import typer
 
 from bitdew.core.errors import BitDewError, error
 
-from . import attr, backup, data, demo, disk, explain, faults, health, host, job, serve, tokens, user, vm, worker
+from . import attr, backup, data, demo, disk, explain, faults, health, host, job, profile, serve, tokens, user, vm, worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ app = typer.Typer(
     epilog="Try it on this machine alone: bitdew demo",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -33,6 +33,7 @@ health.add_to(app)
 for name, group in {
     "token": tokens.app,
     "user": user.app,
+    "profile": profile.app,
     "worker": worker.app,
     "attr": attr.app,
     "data": data.app,
@@ -65,7 +66,7 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `arguments` spell and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in given
+    as_json = "--json" in itertools.takewhile(lambda word: word != "--", given)
     try:
         code = _run(given, as_json=as_json)
         sys.stdout.flush()

@@ -7,9 +7,29 @@ from typing import Annotated
 
 import typer
 
+from . import names
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout: one document, or a line for each event.")]
+
+
+def _current(context: typer.Context, value: str) -> str:
+    """What `--profile` says, or else the current profile."""
+    from bitdew.client.profiles import current_profile
+
+    source = context.get_parameter_source("profile")
+    return current_profile()[0] if source is not None and source.name == "DEFAULT" else value
+
+
 Profile = Annotated[
-    str, typer.Option("--profile", envvar="BITDEW_PROFILE", help="Whose identity to use.", show_default=True)
+    str,
+    typer.Option(
+        "--profile",
+        envvar="BITDEW_PROFILE",
+        help="Whose identity to use, if not the current profile's (bitdew profile ls).",
+        show_default=False,
+        callback=_current,
+        autocompletion=names.profiles,
+    ),
 ]
 Url = Annotated[
     str | None, typer.Option("--url", help="Where the profile's service is reached, if not where it was joined.")
@@ -23,10 +43,40 @@ Token = Annotated[
         "--token", envvar="BITDEW_TOKEN", help="The join token that an operator gave you.", show_default=False
     ),
 ]
-Uid = Annotated[str, typer.Argument(metavar="UID", help="The machine's id, or its first digits.", show_default=False)]
-DiskName = Annotated[str, typer.Argument(metavar="NAME", help="The disk's name or uid.", show_default=False)]
-DatumName = Annotated[str, typer.Argument(metavar="NAME", help="The datum's name or uid.", show_default=False)]
-AttrName = Annotated[str, typer.Argument(metavar="NAME", help="The attribute's name.", show_default=False)]
+Uid = Annotated[
+    str,
+    typer.Argument(
+        metavar="UID", help="The machine's id, or its first digits.", show_default=False, autocompletion=names.machines
+    ),
+]
+DeploymentUid = Annotated[
+    str,
+    typer.Argument(
+        metavar="UID",
+        help="The deployment's id, or its first digits.",
+        show_default=False,
+        autocompletion=names.deployments,
+    ),
+]
+MachineOrDeployment = Annotated[
+    str,
+    typer.Argument(
+        metavar="UID",
+        help="The id of a machine or of a deployment, or its first digits.",
+        show_default=False,
+        autocompletion=names.machines_or_deployments,
+    ),
+]
+DiskName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The disk's name or uid.", show_default=False, autocompletion=names.disks)
+]
+DatumName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The datum's name or uid.", show_default=False, autocompletion=names.data)
+]
+AttrName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The attribute's name.", show_default=False, autocompletion=names.attributes),
+]
 Upload = Annotated[str | None, typer.Option("--upload", help="Bytes per second sent at most: 1MB.")]
 Download = Annotated[str | None, typer.Option("--download", help="Bytes per second received at most.")]
 Quota = Annotated[str | None, typer.Option("--quota", help="Bytes of copies at most; 20GB by default.")]

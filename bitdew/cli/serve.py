@@ -138,7 +138,9 @@ async def _operator(service: Service, profile: str) -> tuple[Identity, str]:
 
 
 def _announce(service: Service, operator: Identity, called: str, output: Output) -> None:
-    option = "" if called == "default" else f" --profile {called}"
+    from bitdew.client.profiles import current_profile
+
+    option = "" if called == current_profile()[0] else f" --profile {called}"
     anywhere = _listens_anywhere(service.settings.host)
     document = {
         "ready": True,

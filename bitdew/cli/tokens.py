@@ -9,6 +9,7 @@ import typer
 
 from bitdew.core.units import parse_duration
 
+from . import names
 from .options import Json, Profile, Url
 from .output import Output, table
 from .running import ask
@@ -78,7 +79,12 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
 
 @app.command("revoke", epilog="Example: bitdew token revoke 0f3a9c…")
 def revoke(
-    uid: Annotated[str, typer.Argument(metavar="UID", help="The token's uid, from `token ls`.", show_default=False)],
+    uid: Annotated[
+        str,
+        typer.Argument(
+            metavar="UID", help="The token's uid, from `token ls`.", show_default=False, autocompletion=names.tokens
+        ),
+    ],
     profile: Profile = "default",
     url: Url = None,
     as_json: Json = False,

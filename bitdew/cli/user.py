@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,8 +53,13 @@ def show(profile: Profile = "default", as_json: Json = False) -> None:
 
 
 def _show(identity: Identity, profile: str, output: Output) -> None:
+    output.document(about(identity, profile), lambda: told(identity, profile))
+
+
+def about(identity: Identity, profile: str) -> dict[str, Any]:
+    """What programs are told of a profile."""
     subject = identity.subject
-    about = {
+    return {
         "profile": profile,
         "url": identity.url,
         "name": subject.name,
@@ -65,13 +70,17 @@ def _show(identity: Identity, profile: str, output: Output) -> None:
         "folder": str(identity.folder),
         "signs": identity.signing is not None,
     }
+
+
+def told(identity: Identity, profile: str) -> list[str]:
+    """What people are told of a profile."""
+    subject = identity.subject
     until = f" until {subject.expires:%Y-%m-%d}" if subject.expires else ""
-    lines = [
+    return [
         f"You are {subject.name}, {subject.role} of {identity.url}{until}.",
         f"  profile      {profile} ({identity.folder})",
         f"  fingerprint  {identity.fingerprint}",
     ]
-    output.document(about, lambda: lines)
 
 
 def _login() -> str:

@@ -16,7 +16,7 @@ from bitdew.core.units import format_size, parse_size
 from bitdew.wire import limits
 
 from . import vm_deployments, vm_errands
-from .options import DiskName, Json, Profile, Uid, Url
+from .options import DiskName, Json, MachineOrDeployment, Profile, Uid, Url
 from .output import Output
 from .running import ask
 from .vm_deployments import SHORT, rows_of
@@ -169,7 +169,7 @@ def logs(
 
 
 @app.command("stop", epilog="Example: bitdew vm stop 3fa9")
-def stop(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+def stop(uid: MachineOrDeployment, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Stop a machine, or all of a deployment. None takes its place; the disk that it runs from stays as it was."""
 
     async def work(grid: BitDew) -> MachineView | DeploymentView:
@@ -186,7 +186,7 @@ def stop(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json 
 
 
 @app.command("rm", epilog="Example: bitdew vm rm 3fa9")
-def rm(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+def rm(uid: MachineOrDeployment, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Forget a machine that has ended, or a deployment whose machines all have, with their snapshots.
 
     Without it they are forgotten after a week.

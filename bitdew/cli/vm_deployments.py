@@ -9,7 +9,7 @@ import typer
 
 from bitdew.core.states import MACHINE
 
-from .options import Json, Profile, Uid, Url
+from .options import DeploymentUid, Json, Profile, Url
 from .output import Output, heading, printable, table
 from .running import ask
 
@@ -48,14 +48,14 @@ def deployments(profile: Profile = "default", url: Url = None, as_json: Json = F
     Output(as_json=as_json).document({"deployments": [one.model_dump(mode="json") for one in found]}, shown)
 
 
-def show(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+def show(uid: DeploymentUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Show a deployment and all machines that it ever had."""
     found = ask(profile, url, lambda grid: grid.deployment(uid))
     Output(as_json=as_json).document(found, lambda: _shown(found))
 
 
 def scale(
-    uid: Uid,
+    uid: DeploymentUid,
     count: Annotated[int, typer.Argument(min=0, help="How many machines it is to be of.")],
     profile: Profile = "default",
     url: Url = None,
@@ -66,7 +66,7 @@ def scale(
     Output(as_json=as_json).document(found, lambda: _shown(found))
 
 
-def explain(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
+def explain(uid: DeploymentUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Explain why a deployment is as it is, and what happens next."""
     found = ask(profile, url, lambda grid: grid.explain_deployment(uid))
 

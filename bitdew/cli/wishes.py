@@ -14,6 +14,8 @@ import typer
 
 from bitdew.core.errors import error
 
+from . import names
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,7 +36,13 @@ OPTIONS: Final[dict[str, Any]] = {
         Words, typer.Option("--lifetime", help="Until when: 7d, 2027-01-31, or a datum whose end it shares.")
     ],
     "affinity": Annotated[
-        Words, typer.Option("--affinity", help="Copies only where this datum or attribute is held.", metavar="NAME")
+        Words,
+        typer.Option(
+            "--affinity",
+            help="Copies only where this datum or attribute is held.",
+            metavar="NAME",
+            autocompletion=names.data,
+        ),
     ],
     "requires": Annotated[
         Words, typer.Option("--requires", help="Which hosts are eligible: 'sharing=qemu, memory >= 4GB'.")
@@ -48,7 +56,12 @@ OPTIONS: Final[dict[str, Any]] = {
     ],
     "pin": Annotated[
         list[str],
-        typer.Option("--pin", help="A host that keeps a copy, whatever else. May be repeated.", metavar="HOST"),
+        typer.Option(
+            "--pin",
+            help="A host that keeps a copy, whatever else. May be repeated.",
+            metavar="HOST",
+            autocompletion=names.hosts,
+        ),
     ],
     "priority": Annotated[
         Words, typer.Option("--priority", help="Which is placed first: the higher, -1000 to 1000.", metavar="N")
@@ -56,7 +69,12 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 """The option of each key of an attribute, in the order of the table of keys."""
 
-Named = Annotated[str | None, typer.Option("--attr", help="A defined attribute, instead of wishes.", metavar="NAME")]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--attr", help="A defined attribute, instead of wishes.", metavar="NAME", autocompletion=names.attributes
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

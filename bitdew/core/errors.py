@@ -115,7 +115,7 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "Something is there already where data would be put.",
         "Choose another path, or say --force: a file then takes a file's place, and a folder a folder's.",
     ),
-    "data.not-found": ErrorKind("user", 404, 3, "No datum has this name.", "List what there is: bitdew disk ls"),
+    "data.not-found": ErrorKind("user", 404, 3, "No datum has this name.", "List what there is: bitdew data ls"),
     "data.not-ordered": ErrorKind(
         "user",
         403,
