@@ -11,7 +11,24 @@ import typer
 
 from bitdew.core.errors import BitDewError, error
 
-from . import attr, backup, data, demo, disk, explain, faults, health, host, job, profile, serve, tokens, user, vm, worker
+from . import (
+    attr,
+    backup,
+    data,
+    demo,
+    disk,
+    explain,
+    faults,
+    health,
+    host,
+    job,
+    profile,
+    serve,
+    tokens,
+    user,
+    vm,
+    worker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

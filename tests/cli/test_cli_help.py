@@ -36,6 +36,7 @@ def test_every_group_is_there():
         "restore",
         "token",
         "user",
+        "profile",
         "worker",
         "attr",
         "data",
@@ -89,3 +90,23 @@ def test_the_version_is_the_packages(bitdew):
 
 def test_without_a_command_the_help_is_shown(bitdew):
     assert "Commands:" in bitdew().err + bitdew().out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["dat"], "data"),
+        (["data", "lss"], "ls"),
+        (["worker", "bridge", "commnd"], "command"),
+        (["data", "ls", "--limt", "3"], "--limit"),
+        (["vm", "deploy", "d", "--requres", "x"], "--requires"),
+    ],
+)
+def test_a_mistyped_word_is_told_with_the_one_that_was_meant(bitdew, words, meant):
+    ended = bitdew(*words, "--json")
+    assert (ended.code, ended.key) == (2, "input.invalid")
+    assert meant in ended.document["error"]["message"].partition(words[-1] if len(words) < 3 else "(")[2]
+
+
+def test_what_follows_two_dashes_is_not_for_us(bitdew):
+    assert bitdew("job", "submit", "--", "program", "--json").err.startswith("Error: No profile")

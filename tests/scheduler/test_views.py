@@ -165,4 +165,7 @@ async def test_hosts_are_shown_by_name_with_what_they_lend_and_hold(grid: Grid, 
         assert await grid.client._call("GET", f"/v1/hosts/{text}", m.HostView) == beta_view
     with pytest.raises(BitDewError) as refusal:
         await grid.client._call("GET", "/v1/hosts/gamma", m.HostView)
-    assert refusal.value.key == "host.not-found"
+    assert (refusal.value.key, refusal.value.do) == ("host.not-found", "List the hosts: bitdew host ls")
+    with pytest.raises(BitDewError) as refusal:
+        await grid.client.host("betta")
+    assert refusal.value.do == "Did you mean 'beta'?"
