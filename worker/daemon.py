@@ -241,7 +241,7 @@ class Worker:
             journal=journal,
             clock=self._clock,
             room=Room(settings, storage),
-            leave=Leave(),
+            leave=Leave(outbox.wake),
             ask_seed=lambda uid: link.call("POST", f"/v1/machines/{uid}/seed", MachineSeed),
             url=identity.url,
         )
@@ -296,6 +296,7 @@ class Worker:
             outbox=outbox,
             announcer=self._announcer,
             room=premises.room,
+            jobs=lambda: self.jobs.under_way,
             fit=self._fit,
             lend=self._lend,
         )
@@ -313,6 +314,7 @@ class Worker:
         """Everyone who lends goes by `settings` from now on."""
         self.sharings.lend(settings)
         self.machines.lend(settings)
+        self.jobs.lend(settings)
         self.guard.change(settings.activity)
         self.audience.lend(settings)
 
@@ -378,7 +380,8 @@ class Worker:
         Raises:
             ServiceError: `service.unreachable`, if this machine has no way to the service.
         """
-        return await self.sharings.report(self._storage, str(await self._swarm_address()))
+        swarm, paused = str(await self._swarm_address()), not self.guard.verdict.machines
+        return await self.sharings.report(self._storage, swarm, paused=paused)
 
     async def _swarm_address(self) -> Endpoint:
         """Where other hosts can reach this one's swarm."""

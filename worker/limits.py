@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from bitdew.core.errors import error
+from bitdew.core.job import JobsAllowed
 from bitdew.core.units import format_size
 from bitdew.swarm.progress import Usage
 from bitdew.wire import limits
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 
 TimeText = Annotated[str, Field(max_length=100)]
 _OF_A_DATUM: Final = ("upload", "download", "connections")
-_OF_THE_HOST: Final = ("quota", "memory", "cpus", "machines", "all_cpus")
+_OF_THE_HOST: Final = ("quota", "memory", "cpus", "machines", "all_cpus", "jobs_at_once")
+_REPORTED: Final = ("memory", "cpus", "machines", "all_cpus", "jobs_at_once", "jobs")
+"""What the service plans with, and hears at once."""
+_NAMED: Final = ("activity", "data", "sharings", "jobs")
 
 
 class ActivityChange(Model):
@@ -70,6 +74,8 @@ class LimitsChange(Model):
     cpus: Count | None = None
     machines: Count | None = None
     all_cpus: Count | None = None
+    jobs_at_once: Count | None = None
+    jobs: Literal[JobsAllowed.NONE, JobsAllowed.SHARED] | None = None
     activity: ActivityChange | None = None
     data: Annotated[list[NameText], Field(max_length=limits.DATA_CAPS)] = Field(default_factory=list)
     """The names or uids of the data that are meant; the whole worker if there are none."""
@@ -113,6 +119,8 @@ class LimitsView(Model):
     """Processors of one machine; there is nothing to be used of it."""
     machines: Used
     all_cpus: Used
+    jobs_at_once: Used
+    jobs: JobsAllowed
     activity: Rules
     data: list[DatumUse]
     """Data with caps of their own, and after them those that move, the busiest first."""
@@ -162,7 +170,7 @@ def _shared(before: dict[str, Declaration], change: LimitsChange) -> dict[str, D
 
 def _recalled(settings: WorkerSettings, kept: WorkerSettings, forgotten: Iterable[str]) -> WorkerSettings:
     """`settings` with what is forgotten as it is `kept` now; what can't change at run time waits for the next start."""
-    tops = {key.partition(".")[0] for key in forgotten} & {*_OF_A_DATUM, *_OF_THE_HOST, "activity", "data", "sharings"}
+    tops = {key.partition(".")[0] for key in forgotten} & {*_OF_A_DATUM, *_OF_THE_HOST, *_NAMED}
     return settings.model_copy(update={top: getattr(kept, top) for top in tops}) if tops else settings
 
 
@@ -195,6 +203,7 @@ def view_at_rest(settings: WorkerSettings) -> LimitsView:
         name=settings.name,
         home=str(settings.home),
         **{name: cap(settings, name) for name in (*_OF_A_DATUM, *_OF_THE_HOST)},
+        jobs=settings.jobs,
         activity=settings.activity,
         data=[
             DatumUse(name=key, uid="", **{name: cap(caps, name) for name in _OF_A_DATUM})
@@ -223,14 +232,19 @@ class Limits:
         outbox: Outbox,
         announcer: Announcer,
         room: Room,
+        jobs: Callable[[], int],
         fit: Callable[[], Awaitable[None]],
         lend: Callable[[WorkerSettings], None],
     ) -> None:
-        """`fit` has what nothing needs go, where more is held than the quota; `lend` tells everyone else."""
+        """`fit` has what nothing needs go, where more is held than the quota; `lend` tells everyone else.
+
+        `jobs` says how many jobs run.
+        """
         self.settings = settings
         self._fit = fit
         self._lend = lend
         self._room = room
+        self._jobs = jobs
         self._bandwidth = bandwidth
         self._storage = storage
         self._swarm = swarm
@@ -259,7 +273,7 @@ class Limits:
         old, self.settings = self.settings, new
         self._bandwidth.change(new.swarm_limits, new.data_limits)
         self._lend(new)
-        if new.memory != old.memory:
+        if any(getattr(new, name) != getattr(old, name) for name in _REPORTED):
             self._outbox.wake()
         if new.quota != old.quota:
             self._storage.lend(new.quota)
@@ -295,6 +309,8 @@ class Limits:
             cpus=Used(cap=settings.cpus, now=None),
             machines=Used(cap=settings.machines, now=taken.machines),
             all_cpus=Used(cap=settings.all_cpus, now=taken.cpus),
+            jobs_at_once=Used(cap=settings.jobs_at_once, now=self._jobs()),
+            jobs=settings.jobs,
             activity=settings.activity,
             data=rows[: limits.DATA_CAPS],
             left_out=max(0, len(rows) - limits.DATA_CAPS),

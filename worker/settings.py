@@ -105,6 +105,8 @@ class WorkerSettings(BaseModel):
     """A TOML file with further sharings, a table for each name: a machine's disk declares in it what it has."""
     jobs: JobsAllowed = JobsAllowed.SHARED
     """What jobs may run here. `anything` is for machines of the grid alone."""
+    jobs_at_once: Annotated[int, Field(ge=0, le=limits.JOBS_AT_ONCE)] = 0
+    """Jobs that run at a time at most; 0 for as many as the processors and the memory that are lent allow."""
     hypervisors: tuple[str, ...] | None = None
     """The names of the hypervisors that may be used; None for every one that is found."""
     extra_modifyvm: tuple[Annotated[str, Field(max_length=200)], ...] = Field(default=(), max_length=32)

@@ -184,6 +184,7 @@ def _whole(view: StatusView) -> Iterator[Any]:
         caps.add_row(name, f"{format_size(used.cap)}{rate}" if used.cap else "none", _size(used, rate))
     caps.add_row("quota", format_size(whole.quota.cap), _size(whole.quota))
     caps.add_row("machines", str(whole.machines.cap or "none"), _count(whole.machines))
+    caps.add_row("jobs", str(whole.jobs_at_once.cap or "none"), _count(whole.jobs_at_once))
     caps.add_row("memory", format_size(whole.memory.cap), _size(whole.memory))
     caps.add_row("CPUs of all", str(whole.all_cpus.cap or "none"), _count(whole.all_cpus))
     yield caps

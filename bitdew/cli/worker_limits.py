@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +37,12 @@ def limits(
     all_cpus: Annotated[
         int | None, typer.Option("--all-cpus", min=0, help="Processors of all machines together; 0 for no cap.")
     ] = None,
+    jobs_at_once: Annotated[
+        int | None, typer.Option("--jobs-at-once", min=0, help="Jobs at a time; 0 for as many as have room.")
+    ] = None,
+    jobs: Annotated[
+        Literal["none", "shared"] | None, typer.Option("--jobs", help="What jobs may run: none, or programs you share.")
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="NAME", help="Change the caps of this datum (name or uid) alone; repeatable."),
@@ -47,8 +53,8 @@ def limits(
     """Show what this host's worker may use, and uses now; or change it.
 
     A change holds at once if the worker runs, and for its next starts too. 0 takes a cap away. Caps hold on your LAN
-    as well. A quota, or a cap of machines, below what is there ends nothing: nothing more is let in. Machines' disks
-    count into the quota, beside the copies.
+    as well. A quota, or a cap of machines or jobs, below what is there ends nothing: nothing more is let in. Machines'
+    disks count into the quota, beside the copies.
     """
     from bitdew.worker.adjusting import change_limits, show_limits
 
@@ -61,6 +67,8 @@ def limits(
         "cpus": cpus,
         "machines": machines,
         "all_cpus": all_cpus,
+        "jobs_at_once": jobs_at_once,
+        "jobs": jobs,
     }
     if none:
         if not data or any(value is not None for value in asked.values()):
@@ -104,6 +112,7 @@ def _shown(view: LimitsView) -> Iterator[Any]:
     whole.add_row("CPUs of one machine", str(view.cpus.cap), "-")
     whole.add_row("CPUs of all machines", *_count(view.all_cpus))
     whole.add_row("machines", *_count(view.machines))
+    whole.add_row(f"jobs ({view.jobs})", *_count(view.jobs_at_once))
     yield whole
     if view.data:
         yield heading("Data")

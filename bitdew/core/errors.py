@@ -236,6 +236,9 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "The host does not share the program that a job wants to run.",
         "Name it with --needs, so that a host is chosen that shares it.",
     ),
+    "job.refused": ErrorKind(
+        "host", 503, 6, "A host takes no more jobs now.", "Nothing: it runs elsewhere while it has attempts left."
+    ),
     "job.too-many-standing": ErrorKind(
         "user",
         409,

@@ -50,6 +50,11 @@ class HostReport(Model):
     )
     """What jobs may run here: the programs of its sharings. `*` stands for any, where the host is a machine."""
 
+    jobs_at_once: Annotated[int, Field(ge=0, le=limits.JOBS_AT_ONCE)] = 0
+    """Jobs that run at a time at most; 0 for as many as its processors and its memory allow."""
+    paused: bool = False
+    """Whether its volunteer lets nothing run there now."""
+
     def to_facts(self, host_id: HostId) -> HostFacts:
         """The report as the planner sees it."""
         return HostFacts(

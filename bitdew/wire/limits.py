@@ -69,6 +69,9 @@ CONTROL: Final = 1024 * 1024
 CONTROL_CALLS: Final = 16
 """Commands that a worker listens to at a time."""
 
+JOBS_AT_ONCE: Final = 10_000
+"""Jobs at a time on one host, as a volunteer may say it."""
+
 PLUGINS: Final = 32
 """Plug-ins on one host: each has a thread of its own."""
 

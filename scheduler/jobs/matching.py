@@ -44,16 +44,18 @@ class HostOffer:
     Attributes:
         facts: What it says of itself.
         programs: What jobs may run there.
-        cpus: Processors that no run takes.
+        cpus: Processors that neither machines nor runs take.
         memory: Bytes that neither machines nor runs take.
-        takes: Whether it is to be given anything new.
+        slots: Runs that it takes beside those that it has; None for as many as fit.
+        refuses: Why it is to be given nothing new, whatever is free; "" if it is.
     """
 
     facts: HostFacts
     programs: frozenset[str]
     cpus: int
     memory: int
-    takes: bool = True
+    slots: int | None = None
+    refuses: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,19 @@ class _Room:
     offer: HostOffer
     cpus: int
     memory: int
+    slots: int | None
     reserved_for: Waiting | None = None
 
     def fits(self, job: Waiting) -> bool:
-        return self.cpus >= job.cpus and self.memory >= job.memory
+        return self.cpus >= job.cpus and self.memory >= job.memory and (self.slots is None or self.slots > 0)
+
+    def take(self, job: Waiting) -> None:
+        self.cpus -= job.cpus
+        self.memory -= job.memory
+        if self.slots is not None:
+            self.slots -= 1
+        if self.reserved_for is job:
+            self.reserved_for = None
 
 
 class _Round:
@@ -138,7 +149,9 @@ class _Round:
     def __init__(self, picture: Picture, now: datetime) -> None:
         self.picture = picture
         self.now = now
-        self.rooms = {host: _Room(o, o.cpus, o.memory) for host, o in picture.hosts.items() if o.takes}
+        self.rooms = {
+            host: _Room(one, one.cpus, one.memory, one.slots) for host, one in picture.hosts.items() if not one.refuses
+        }
         self._able: dict[tuple[object, ...], tuple[HostId, ...]] = {}
         self._full: set[tuple[object, ...]] = set()
 
@@ -220,11 +233,7 @@ def match(picture: Picture, now: datetime) -> list[Assignment]:
             if host is None:
                 break
             chosen.add(host)
-            room = work.rooms[host]
-            room.cpus -= job.cpus
-            room.memory -= job.memory
-            if room.reserved_for is job:
-                room.reserved_for = None
+            work.rooms[host].take(job)
             working[owner] += job.cpus
             turns[owner] = (now, len(found) + 1)
             found.append(Assignment(job.uid, host, _cause(job, host, work, picture)))
@@ -282,10 +291,12 @@ def objection(job: Waiting, offer: HostOffer) -> str:
         return f"it lends {lent}, and the job asks for {job.cpus} and {format_size(job.memory)}"
     if facts.host_id in job.taken:
         return "another replica is there"
-    if not offer.takes:
-        return "it is given nothing new"
+    if offer.refuses:
+        return offer.refuses
+    if offer.slots is not None and offer.slots <= 0:
+        return "it has as many jobs as its volunteer allows at once"
     if offer.cpus < job.cpus:
-        return f"{offer.cpus} of its processors are free now"
+        return f"{max(0, offer.cpus)} of its processors are free now"
     if offer.memory < job.memory:
         return f"{format_size(max(0, offer.memory))} of its memory are free now"
     return ""

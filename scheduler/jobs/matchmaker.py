@@ -6,6 +6,7 @@ lost. Of several processes on one database only the leader matches.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -169,22 +170,26 @@ class Matchmaker:
         )
 
     def _offers(self, live: Sequence[RunRecord], jobs: Mapping[Uid, JobRecord]) -> dict[HostId, HostOffer]:
-        cpus, memory = dict[HostId, int](), dict[HostId, int]()
+        """What hosts have free. What their machines have is not lent to jobs too."""
+        cpus, memory, runs = dict[HostId, int](), dict[HostId, int](), Counter[HostId]()
         for run in live:
+            runs[run.host] += 1
             caps = jobs[run.job].spec.caps
             cpus[run.host] = cpus.get(run.host, 0) + caps.cpus
             memory[run.host] = memory.get(run.host, 0) + caps.memory
         offers = {}
         for host, row in self._rows().items():
             record = self._known.hosts.get(host)
-            if record is None or row.state is not HostState.ALIVE:
+            if record is None or row.state not in {HostState.ALIVE, HostState.DRAINED}:
                 continue
-            lent = row.facts.resources
+            lent, most = row.facts.resources, record.report.jobs_at_once
             offers[host] = HostOffer(
                 facts=row.facts,
                 programs=frozenset(record.report.programs),
-                cpus=lent.cpus - cpus.get(host, 0),
+                cpus=lent.cpus - row.cpus_taken - cpus.get(host, 0),
                 memory=lent.memory - row.memory_taken - memory.get(host, 0),
+                slots=most - runs[host] if most else None,
+                refuses=_refuses(row, paused=record.report.paused),
             )
         return offers
 
@@ -237,6 +242,12 @@ def _gone(job: JobRecord, data: Mapping[Uid, Datum]) -> str | None:
         if datum is None or not datum.alive:
             return datum.data.name if datum else one.data
     return None
+
+
+def _refuses(row: HostRow, *, paused: bool) -> str:
+    if row.drained:
+        return "it is being emptied"
+    return "its volunteer lets nothing run there now" if paused else ""
 
 
 def _again_at(case: Case) -> datetime:

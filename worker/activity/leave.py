@@ -21,16 +21,21 @@ class Leave:
         asked: Called when a machine is about to run, so that the host is looked at more often from then on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[], None] | None = None) -> None:
+        """`told` is called whenever leave was given or withdrawn."""
         self.refusal: ErrorView | None = None
         self.asked: Callable[[], None] = _nobody
+        self._told = told or _nobody
         self._moved = asyncio.Event()
 
     def say(self, refusal: ErrorView | None) -> None:
         """Machines may run, or not for this reason."""
         if refusal == self.refusal:
             return
+        other = (self.refusal is None) != (refusal is None)
         self.refusal = refusal
+        if other:
+            self._told()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 

@@ -102,6 +102,11 @@ class Attempt:
         return self._wish.inputs
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it is wanted and has not ended."""
+        return not self._unwanted.is_set() and self.state in {*_GOING_ON, RunState.STORING}
+
+    @property
     def called(self) -> str:
         """Its command, for people."""
         return shlex.join(self._wish.spec.command)[:200]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bitdew.core.errors import BitDewError
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.job import JobsAllowed
 from bitdew.core.orders import OrderKind
+from bitdew.core.states import RunState
 from bitdew.tasks import to_the_end
-from bitdew.wire.models import RunReply, RunReport
+from bitdew.wire.models import ErrorView, RunReply, RunReport
 
 from ..events import EventKind
 from ..link import patiently
@@ -60,7 +61,7 @@ async def new_jobs(around: Surrounding) -> Jobs:
     anything = settings.jobs is JobsAllowed.ANYTHING
     runner, folder = Runner(anything=anything, network=anything), settings.home / "jobs"
     await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
-    if settings.jobs is JobsAllowed.SHARED and (lacks := (await runner.isolation(folder)).lacks):
+    if not anything and (lacks := (await runner.isolation(folder)).lacks):
         sharings.takes_no_jobs("; ".join(lacks))
     premises = Premises(
         folder=folder,
@@ -72,7 +73,7 @@ async def new_jobs(around: Surrounding) -> Jobs:
         leave=around.leave,
         programs=lambda: sharings.programs,
     )
-    return Jobs(premises, around.journal, around.announcer)
+    return Jobs(premises, around.journal, around.announcer, settings)
 
 
 class Jobs:
@@ -82,11 +83,12 @@ class Jobs:
         attempts: Those that have not ended, by uid.
     """
 
-    def __init__(self, premises: Premises, journal: Journal, announcer: Announcer) -> None:
+    def __init__(self, premises: Premises, journal: Journal, announcer: Announcer, settings: WorkerSettings) -> None:
         self.attempts: dict[str, Attempt] = {}
         self._on = premises
         self._journal = journal
         self._announcer = announcer
+        self._settings = settings
         self._tasks: asyncio.TaskGroup | None = None
 
     async def resume(self, orders: Iterable[Order], tasks: asyncio.TaskGroup) -> None:
@@ -95,7 +97,24 @@ class Jobs:
         known = list(orders)
         await self._sweep({order.subject for order in known if order.kind is OrderKind.RUN})
         for order in known:
-            await self.apply(order)
+            await self._carry_out(order)
+
+    def lend(self, settings: WorkerSettings) -> None:
+        """Take as many jobs as `settings` say from now on. What runs goes on."""
+        self._settings = settings
+
+    @property
+    def under_way(self) -> int:
+        """The runs that go on: those that have ended, or are being ended, are not counted by the service either."""
+        return sum(attempt.goes_on for attempt in self.attempts.values())
+
+    def _refusal(self) -> str:
+        """Why nothing more is run here, or nothing."""
+        settings = self._settings
+        if settings.jobs is JobsAllowed.NONE:
+            return "its volunteer lends nothing to jobs"
+        most = settings.jobs_at_once
+        return f"{most} jobs run here at once at most" if most and self.under_way >= most else ""
 
     @property
     def needed(self) -> set[str]:
@@ -108,14 +127,25 @@ class Jobs:
         return bool(self.attempts)
 
     async def apply(self, order: Order) -> None:
-        """Carry out a run or cancel order that the journal has accepted."""
+        """Carry out a run or cancel order that the journal has accepted; or refuse what is more than is lent."""
+        fresh = order.kind is OrderKind.RUN and order.subject not in self.attempts
+        if fresh and self._tasks is not None and (why := self._refusal()):
+            fault = error("job.refused", f"Run {order.subject[:8]} was not begun", why=why)
+            log.warning("a run was refused", run=order.subject, why=why)
+            said = RunReport(state=RunState.FAILED, reason=ErrorView.of(fault))
+            self._tasks.create_task(self._confirm(order, said), name=f"refuse {order.subject[:8]}")
+            return
+        await self._carry_out(order)
+
+    async def _carry_out(self, order: Order) -> None:
         attempt = self.attempts.get(order.subject)
         if order.kind is OrderKind.CANCEL:
             if attempt is not None:
                 attempt.order = order
                 attempt.cancel()
             elif self._tasks is not None:
-                self._tasks.create_task(self._confirm(order), name=f"confirm {order.subject[:8]}")
+                gone = RunReport(state=RunState.CANCELLED)
+                self._tasks.create_task(self._confirm(order, gone), name=f"confirm {order.subject[:8]}")
             return
         if attempt is None and order.run is not None and self._tasks is not None:
             attempt = self.attempts[order.subject] = Attempt(self._on, order, order.run)
@@ -138,9 +168,9 @@ class Jobs:
     def _tell(self, uid: str, text: str) -> None:
         self._announcer.tell(EventKind.JOB, uid, text)
 
-    async def _confirm(self, order: Order) -> None:
-        """There is no such run here: the service may forget that it asked."""
-        path, said = f"/v1/runs/{order.subject}", RunReport.model_validate({"state": "cancelled"})
+    async def _confirm(self, order: Order, said: RunReport) -> None:
+        """There is no such run here: the service hears so, and may forget that it asked."""
+        path = f"/v1/runs/{order.subject}"
         try:
             await patiently(lambda: self._on.link.call("POST", path, RunReply, body=said))
         except BitDewError as fault:

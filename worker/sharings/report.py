@@ -97,8 +97,10 @@ class Sharings:
             tasks.create_task(self.drivers.run(), name="hypervisors")
             tasks.create_task(self.offers.run(), name="offers")
 
-    async def report(self, storage: Storage, swarm: str) -> HostReport:
+    async def report(self, storage: Storage, swarm: str, *, paused: bool = False) -> HostReport:
         """What the service is told of this host; `swarm` is where its swarm can be reached.
+
+        `paused` says that the owner's rules let nothing run here now.
 
         Figures: memory and processors are what the volunteer lends, at most what there is (psutil); `used` and `free`
         are the storage's.
@@ -123,6 +125,8 @@ class Sharings:
                 *(SharingModel(name=one.name, version=one.version) for one in self.offers.sharings),
             ],
             programs=self._announced(),
+            jobs_at_once=settings.jobs_at_once,
+            paused=paused,
         )
 
     def labels(self) -> dict[str, str]:

@@ -73,7 +73,7 @@ def test_processors_and_memory_are_not_given_twice() -> None:
     many = [job(f"j{n}") for n in range(10)]
     assert len(given_to(many, host("a", cpus=3))) == 3
     assert len(given_to(many, host("a", cpus=64, memory=2 * GB))) == 2
-    assert given_to(many, host("a", takes=False)) == {}
+    assert given_to(many, host("a", refuses="it is being emptied")) == {}
 
 
 def test_users_take_turns_however_many_jobs_they_have() -> None:
@@ -146,8 +146,8 @@ def test_whatever_the_facts_no_room_is_given_twice_and_their_order_does_not_matt
     waiting: list[Waiting], hosts: list[tuple[int, bool, bool]], chance: random.Random
 ) -> None:
     offers = [
-        host(f"h{number}", cpus=8, root="6.40" if able else "6.0", takes=takes).__class__(
-            host(f"h{number}", cpus=8, root="6.40" if able else "6.0").facts, frozenset({"root"}), cpus, 8 * GB, takes
+        replace(
+            host(f"h{number}", cpus=8, root="6.40" if able else "6.0"), cpus=cpus, refuses="" if takes else "it rests"
         )
         for number, (cpus, able, takes) in enumerate(hosts)
     ]
