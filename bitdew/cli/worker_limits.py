@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def limits(
         int | None, typer.Option("--jobs-at-once", min=0, help="Jobs at a time; 0 for as many as have room.")
     ] = None,
     jobs: Annotated[
-        Literal["none", "shared"] | None, typer.Option("--jobs", help="What jobs may run: none, or programs you share.")
+        str | None, typer.Option("--jobs", metavar="WHAT", help="What jobs may run: none, or shared programs: shared.")
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -68,7 +68,7 @@ def limits(
         "machines": machines,
         "all_cpus": all_cpus,
         "jobs_at_once": jobs_at_once,
-        "jobs": jobs,
+        "jobs": _jobs(jobs),
     }
     if none:
         if not data or any(value is not None for value in asked.values()):
@@ -92,6 +92,13 @@ def _change(given: dict[str, Any], data: list[str]) -> Any:
         return LimitsChange(**given, data=[checked_name(name) for name in data])
     except ValueError as cause:
         raise error("input.invalid", "So much can't be said at once", why=str(cause).splitlines()[-1]) from None
+
+
+def _jobs(text: str | None) -> str | None:
+    if text not in {None, "none", "shared"}:
+        do = "Write none or shared; what runs anything is said before a machine's worker joins."
+        raise error("input.invalid", f"Jobs can't be {text!r}", do=do, field="jobs")
+    return text
 
 
 def _size(text: str | None) -> int | None:

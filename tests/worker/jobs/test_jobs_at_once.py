@@ -40,6 +40,14 @@ async def ended(grid: Grid, uid: str) -> JobState:
     return state
 
 
+async def over(grid: Grid, host: GridHost, uid: str) -> None:
+    """Nothing of it runs any more."""
+    await grid.client.cancel_job(uid)
+    async with asyncio.timeout(60):
+        while host.worker.jobs.attempts:
+            await asyncio.sleep(0.05)
+
+
 async def test_one_after_the_other_where_one_at_a_time_is_lent(grid: Grid) -> None:
     host = await machine(grid, jobs_at_once=1)
     jobs = await grid.client.submit(SHORT, values=["1", "2", "3"])
@@ -66,7 +74,7 @@ async def test_a_worker_refuses_more_than_it_lends_whatever_the_service_believes
     assert told.reason is not None
     assert (told.reason.key, told.reason.why) == ("job.refused", "1 jobs run here at once at most")
     assert (await grid.client.job(first.uid)).state is JobState.RUNNING
-    await grid.client.cancel_job(first.uid)
+    await over(grid, host, first.uid)
 
 
 async def test_a_cap_that_changes_holds_at_once_and_ends_nothing(grid: Grid) -> None:
@@ -96,4 +104,4 @@ async def test_a_cap_that_changes_holds_at_once_and_ends_nothing(grid: Grid) -> 
     (third,) = await grid.client.submit(SHORT)
     assert await waits(third.uid) == "vm: it takes no jobs"
     assert (await grid.client.job(first.uid)).state is JobState.RUNNING
-    await grid.client.cancel_job(first.uid)
+    await over(grid, host, first.uid)
