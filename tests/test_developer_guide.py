@@ -25,7 +25,7 @@ from bitdew.client import dew as dew_module
 from bitdew.testing.grid import Grid
 
 ROOT = Path(__file__).parent.parent
-GUIDE = (ROOT / "docs/guides/developer.md").read_text()
+GUIDE = (ROOT / "docs/guides/developer.md").read_text() + (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
 DOCUMENTED = [blocking, dew_module, fs]
 

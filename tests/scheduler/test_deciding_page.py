@@ -1,4 +1,4 @@
-"""The page about deciding shows a true answer of `bitdew explain`, and the planner's figures and policies as they are."""
+"""The page about deciding shows a true answer of `bitdew explain`, and the planner's policies and figures."""
 
 from __future__ import annotations
 
