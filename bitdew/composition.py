@@ -78,6 +78,7 @@ class ServiceSettings:
         authority: The folder of the CA, where several services share one; None for the one in `home`.
         repository: The repository's folder, where several services share one; None for the one in `home`.
         scrub_days: Within how many days all of the repository is read back; 0 for never.
+        job_days: How long jobs that ended are known, with their logs and results that nobody keeps; 0 for ever.
         planner: The planner's figures.
     """
 
@@ -95,6 +96,7 @@ class ServiceSettings:
     authority: Path | None = None
     repository: Path | None = None
     scrub_days: float = 7.0
+    job_days: float = 30.0
     planner: PlannerSettings = field(default_factory=PlannerSettings)
 
 
@@ -167,6 +169,7 @@ class Service:
             address=self._repository_address,
             join=self._join,
             scrub_days=settings.scrub_days,
+            job_days=settings.job_days,
         )
         await self.rooms.open()
         # Who waits for a report to be taken in is answered before the web ends.

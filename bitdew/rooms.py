@@ -113,12 +113,14 @@ class Rooms:
         address: RepositoryAddress,
         join: Callable[[], Awaitable[Swarm]],
         scrub_days: float,
+        job_days: float = 30.0,
     ) -> None:
         """Nothing here waits for anything, and nothing is read before `open`.
 
         `join` makes a node of the swarms, for the repository to be mended by.
         """
         self._period = period
+        self._job_days = job_days
         self._clock = clock
         data, store = DataStore(database), SchedulerStore(database)
         identities = IdentityStore(database)
@@ -263,9 +265,15 @@ class Rooms:
                 gone = await self._known.store.purge_orders(self._clock.now() - KEPT)
                 events = await self._events.forget(self._clock.now() - KEPT)
                 machines = await self._clearing.purge(self._clock.now() - KEPT)
-                log.info("what happened long ago is forgotten", orders=gone, events=events, machines=machines)
+                jobs = await self._forget_jobs()
+                log.info("what is old is forgotten", orders=gone, events=events, machines=machines, jobs=jobs)
             except Exception:
                 log.exception("what is old could not be forgotten; it is tried again")
+
+    async def _forget_jobs(self) -> int:
+        if not self._job_days:
+            return 0
+        return await self.jobs.remover.purge(self._clock.now() - timedelta(days=self._job_days))
 
     async def _hear(self) -> None:
         """Take in what other processes of the database tell, until cancelled."""
@@ -313,7 +321,7 @@ def all_routes() -> list[Route]:
         machine_routes(unused, unused, unused),  # type: ignore[arg-type]
         errand_routes(unused),  # type: ignore[arg-type]
         watching_routes(unused, unused),  # type: ignore[arg-type]
-        job_routes(unused),  # type: ignore[arg-type]
+        job_routes(unused, unused),  # type: ignore[arg-type]
         standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]
     ]

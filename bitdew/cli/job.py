@@ -202,6 +202,28 @@ def cancel(
     output.document({"jobs": [job.model_dump(mode="json") for job in found]}, lambda: [job_views.rows_of(found)])
 
 
+@app.command("rm", epilog="Example: bitdew job rm 3fa9")
+def remove(
+    uid: JobUid,
+    keep: Annotated[bool, typer.Option("--keep-results", help="Leave all results as data.")] = False,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Forget a job, or those of an array, that have ended, with logs and with results that have no attribute of theirs.
+
+    A standing job that was cancelled goes too, once all its jobs are gone.
+    """
+    gone = ask(profile, url, lambda grid: grid.remove_job(uid, keep=keep))
+
+    def told() -> Iterator[object]:
+        yield f"Jobs removed: {gone.jobs}, with {gone.results} results."
+        if gone.standing:
+            yield "The standing job is removed."
+
+    Output(as_json=as_json).document(gone, told)
+
+
 @app.command("results", epilog="Example: bitdew job results 3fa9 -o plots")
 def results(
     uid: JobUid,

@@ -76,6 +76,10 @@ def serve(
     repository: Annotated[
         Path | None, typer.Option("--repository", help="The repository's folder, if several services share one.")
     ] = None,
+    job_days: Annotated[
+        float,
+        typer.Option("--job-days", min=0, help="Days that ended jobs are known, with logs and results; 0 for ever."),
+    ] = 30.0,
     profile: Profile = "default",
     stop_with_parent: StopWithParent = False,
     as_json: Json = False,
@@ -99,6 +103,7 @@ def serve(
         database=database,
         authority=authority.absolute() if authority else None,
         repository=repository.absolute() if repository else None,
+        job_days=job_days,
     )
     with unhurried(gap_in_output(as_json=as_json)):
         configure_log(as_json=as_json)

@@ -180,6 +180,17 @@ class JobCalls(DataCalls, GetCalls):
         """Give up a job, or all jobs of an array. What has ended stays as it is."""
         return (await self._call("POST", f"/v1/jobs/{name_part(uid)}/cancel", m.JobList)).jobs
 
+    async def remove_job(self, uid: str, *, keep: bool = False) -> m.JobsRemoved:
+        """Forget a job, or those of an array or a standing job, that have ended: their runs, logs and results.
+
+        Results that were given an attribute stay; with `keep` all do.
+
+        Raises:
+            BitDewError: `job.not-found`, `job.not-ended`, `certificate.role`.
+        """
+        query = {"keep": "1"} if keep else {}
+        return await self._call("DELETE", f"/v1/jobs/{name_part(uid)}", m.JobsRemoved, query=query)
+
     async def explain_job(self, uid: str) -> m.JobExplanation:
         """Why a job is as it is, and what it waits for."""
         return await self._call("GET", f"/v1/jobs/{name_part(uid)}/explain", m.JobExplanation)

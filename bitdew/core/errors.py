@@ -270,6 +270,7 @@ ERRORS: Final[dict[str, ErrorKind]] = {
     "job.input-gone": ErrorKind(
         "user", 409, 4, "What a job was to read is not there any more.", "Put it again, then submit the job again."
     ),
+    "job.not-ended": ErrorKind("user", 409, 4, "The job has not ended.", "Cancel it first: bitdew job cancel"),
     "job.not-found": ErrorKind("user", 404, 3, "No job has this id.", "List them: bitdew job ls"),
     "job.outputs": ErrorKind(
         "user", 422, 1, "A job did not leave what it should.", "Compare its --out patterns with its log."

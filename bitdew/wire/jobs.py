@@ -193,6 +193,15 @@ class JobList(Model):
     """What to ask `after` for the next page."""
 
 
+class JobsRemoved(Model):
+    """What was forgotten."""
+
+    jobs: Count
+    results: Count
+    """Data that ended with them."""
+    standing: Count = 0
+
+
 class JobCounts(Model):
     """How many jobs are in which state."""
 

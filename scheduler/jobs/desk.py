@@ -126,6 +126,20 @@ class Desk:
                 await self._settler.settle(cases)
         return JobList(jobs=await self._views(await self._again(found)))
 
+    async def mine(self, text: str, caller: Subject) -> Uid:
+        """The one job, or the one array, that is called so and the caller's; or anybody's, for an operator.
+
+        Raises:
+            UserError: `job.not-found`, `certificate.role`; `input.invalid`, if several are called so.
+        """
+        found = await self._find(text)
+        for job in found:
+            _require_owner(job, caller)
+        array = found[0].array
+        if len(found) == 1 or any(job.array != array for job in found) or not array.startswith(text):
+            return (await self._one(text)).uid
+        return array
+
     async def _again(self, jobs: Sequence[JobRecord]) -> list[JobRecord]:
         fresh = await self._store.jobs([job.uid for job in jobs])
         return [fresh[job.uid] for job in jobs if job.uid in fresh]

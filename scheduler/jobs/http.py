@@ -9,6 +9,7 @@ from bitdew.wire.models import (
     JobCounts,
     JobExplanation,
     JobList,
+    JobsRemoved,
     JobView,
     LogReply,
     Nothing,
@@ -22,11 +23,12 @@ from bitdew.wire.models import (
 from bitdew.wire.server import PEOPLE, Call, Routes
 
 from .desk import Desk
+from .removing import Remover
 from .results import Results
 from .runs import Runs
 
 
-def job_routes(desk: Desk) -> Routes:
+def job_routes(desk: Desk, remover: Remover) -> Routes:
     """Jobs, for people."""
     routes = Routes()
 
@@ -60,6 +62,9 @@ def job_routes(desk: Desk) -> Routes:
             call.path["uid"], number, offset, call.number("wait", 0, limits.LONGEST_POLL), call.caller
         )
 
+    async def remove(call: Call[Nothing]) -> JobsRemoved:
+        return await remover.remove(call.path["uid"], call.caller, keep=bool(call.query.get("keep")))
+
     async def explain(call: Call[Nothing]) -> JobExplanation:
         return await desk.explain(call.path["uid"])
 
@@ -67,6 +72,7 @@ def job_routes(desk: Desk) -> Routes:
     routes.add("GET", "/v1/jobs", show_all, roles=PEOPLE)
     routes.add("GET", "/v1/job-counts", counts, roles=PEOPLE)
     routes.add("GET", "/v1/jobs/{uid}", show, roles=PEOPLE)
+    routes.add("DELETE", "/v1/jobs/{uid}", remove, roles=PEOPLE)
     routes.add("POST", "/v1/jobs/{uid}/cancel", cancel, roles=PEOPLE)
     routes.add("GET", "/v1/jobs/{uid}/log", read_log, roles=PEOPLE)
     routes.add("GET", "/v1/jobs/{uid}/explain", explain, roles=PEOPLE)

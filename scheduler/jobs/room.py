@@ -15,6 +15,8 @@ from .http import job_routes, run_routes
 from .matchmaker import Matchmaker
 from .provision_store import ProvisionStore
 from .provisioning import Provisioner
+from .removal_store import JobRemovalStore
+from .removing import Remover
 from .results import Results
 from .runs import Runs
 from .settling import Settler
@@ -35,6 +37,7 @@ class JobRoom:
         watch: The loop that makes jobs for data.
         runs: Hears hosts.
         desk: Hears people.
+        remover: Forgets jobs that are old.
         routes: By which both come.
     """
 
@@ -61,5 +64,10 @@ class JobRoom:
         standing = StandingStore(known.database)
         self.watch = StandingWatch(known, standing, leadership)
         standing_desk = StandingDesk(known, standing, self.store, settler, data, attributes, disks)
-        self.routes = [job_routes(self.desk), standing_routes(standing_desk), run_routes(self.runs, results)]
+        self.remover = Remover(known, JobRemovalStore(known.database), self.desk, standing_desk, data)
+        self.routes = [
+            job_routes(self.desk, self.remover),
+            standing_routes(standing_desk),
+            run_routes(self.runs, results),
+        ]
         engine.gathering.reading = self.store.hosts_reading

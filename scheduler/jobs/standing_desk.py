@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid, new_uid
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire import limits
@@ -120,14 +120,27 @@ class StandingDesk:
             UserError: as `show`; `certificate.role` for whoever is neither its submitter nor an operator.
         """
         standing = await self._one(text)
-        if caller.role is not Role.OPERATOR and standing.owner != caller.subject_id:
-            why = "only whoever submitted it or an operator may"
-            raise error("certificate.role", f"The standing job {standing.uid[:8]} is not yours", why=why)
+        _require_owner(standing, caller)
         await self._store.end(standing.uid, caller.name, self._known.clock.now())
         self._known.changes.bump(STANDING)
         while asked.jobs and (found := await self._store.under_way(standing.uid, ENDED_TOGETHER)):
             await self._give_up(found, f"{caller.name} cancelled it")
         return await self.show(standing.uid)
+
+    async def mine(self, text: str, caller: Subject) -> Uid | None:
+        """The caller's standing job that is called so; None if none is.
+
+        Raises:
+            UserError: `input.invalid`, `certificate.role`.
+        """
+        try:
+            standing = await self._one(text)
+        except BitDewError as fault:
+            if fault.key != "job.not-found":
+                raise
+            return None
+        _require_owner(standing, caller)
+        return standing.uid
 
     async def _give_up(self, uids: Sequence[Uid], why: str) -> None:
         async with self._known.database.facts():
@@ -165,6 +178,12 @@ class StandingDesk:
             ended=standing.ended,
             ended_by=standing.ended_by,
         )
+
+
+def _require_owner(standing: Standing, caller: Subject) -> None:
+    if caller.role is not Role.OPERATOR and standing.owner != caller.subject_id:
+        why = "only whoever submitted it or an operator may"
+        raise error("certificate.role", f"The standing job {standing.uid[:8]} is not yours", why=why)
 
 
 def _story(view: StandingView) -> list[str]:
