@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import shlex
@@ -64,13 +65,26 @@ def commands_in(page: Path) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_shown_to_readers_exist_with_their_options(page: Path) -> None:
+@functools.cache
+def root_command() -> Any:
+    """`bitdew`, with all commands below it; it takes a moment to make."""
     from bitdew.cli.main import app
 
+    return typer.main.get_command(app)
+
+
+def commands_named_in(page: Path) -> list[list[str]]:
+    """The calls of `bitdew` that a page names within its sentences and tables."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`(bitdew [^`|]+)`", text)  # with a bar it names several at once
+    return [words for words in (shlex.split(span)[1:] for span in spans) if words and words[0].isidentifier()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_shown_to_readers_exist_with_their_options(page: Path) -> None:
     unknown = []
-    for words in commands_in(page):
-        command: Any = typer.main.get_command(app)
+    for words in [*commands_in(page), *commands_named_in(page)]:
+        command = root_command()
         rest = list(words)
         while rest and rest[0] in getattr(command, "commands", {}):
             command = command.commands[rest.pop(0)]
