@@ -150,3 +150,10 @@ def test_no_page_fetches_anything_from_elsewhere() -> None:
 
 def test_the_changelog_tells_of_this_version() -> None:
     assert f"[{bitdew.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_file_that_an_addition_touches_exists() -> None:
+    section = (ROOT / "docs/architecture.md").read_text().partition("## To add something")[2]
+    named = re.findall(r"`((?:bitdew|catalog|scheduler|worker|examples|tests|docs|benchmarks)(?:/[\w./-]+)?)`", section)
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []
