@@ -63,7 +63,7 @@ from bitdew.scheduler.http import (
 )
 from bitdew.scheduler.inner_hosts import InnerHosts
 from bitdew.scheduler.intake import Intake
-from bitdew.scheduler.jobs.http import job_routes, run_routes
+from bitdew.scheduler.jobs.http import job_routes, retiring_routes, run_routes
 from bitdew.scheduler.jobs.room import JobRoom
 from bitdew.scheduler.jobs.standing_http import standing_routes
 from bitdew.scheduler.known import Known
@@ -153,6 +153,8 @@ class Rooms:
         self._clearing = Clearing(self._known, self.errands)
         self.intake = Intake(self._known, self.engine)
         deployments = Deployments(self._known, self.engine, self.disks, self.inner)
+        views = Views(self._known, self.engine, self.data, self.disks, self.inner)
+        draining = Draining(self._known, self.engine, views)
         self.jobs = JobRoom(
             self._known,
             self.engine,
@@ -162,6 +164,8 @@ class Rooms:
             publishing=self.publishing,
             disks=self.disks,
             deployments=deployments,
+            inner=self.inner,
+            draining=draining,
         )
         self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
         self.egress = Egress(self.contents.repository, pace, Permits(clock), self.sync.require_entitled)
@@ -176,7 +180,6 @@ class Rooms:
         self.mender = Mender(
             self.contents, clock, holders=self.sync.holders, join=join, is_mine=lambda: self.leadership.held
         )
-        views = Views(self._known, self.engine, self.data, self.disks, self.inner)
         counts, repository_room = FigureStore(database), self.contents.repository
         figures = Figures(self._known, self.engine, self.leadership, repository_room, authority, counts)
         self._events = EventLog(database)
@@ -193,7 +196,7 @@ class Rooms:
             shown_data_routes(self.disks, views),
             deprecation_routes(self.disks, views),
             host_routes(self.sync, views, address),
-            draining_routes(Draining(self._known, self.engine, views)),
+            draining_routes(draining),
             event_routes(Telling(self._known, self.data)),
             deployment_routes(deployments, self._clearing),
             machine_routes(deployments, Seeds(self._known, self.registry), self._clearing),
@@ -243,6 +246,7 @@ class Rooms:
             "jobs": self.jobs.matchmaker.run(),
             "machines for jobs": self.jobs.provisioner.run(),
             "jobs for data": self.jobs.watch.run(),
+            "drained machines": self.jobs.retiring.run(),
             "liveness": self.engine.watch_liveness(self._period),
             "progress": share_progress(self._known, self.engine.settings.lease, self._period / 4),
             "errands": self.errands.run(),
@@ -324,5 +328,6 @@ def all_routes() -> list[Route]:
         job_routes(unused, unused),  # type: ignore[arg-type]
         standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]
+        retiring_routes(unused, unused),  # type: ignore[arg-type]
     ]
     return [route for table in tables for route in table.table]

@@ -201,13 +201,12 @@ class DataStore:
 
     async def search(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Datum]:
         """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
-        query = _DATA.where(DataRow.alive).order_by(DataRow.name).limit(limit)
-        if prefix:
-            # Not LIKE: it looks up nothing in an index if the case of letters does not count for it.
-            query = query.where(DataRow.name >= prefix, DataRow.name < prefix + _BEYOND)
-        if after is not None:
-            query = query.where(DataRow.name > after)
-        return await self._all(query)
+        return await self._all(_page(prefix, after, limit))
+
+    async def search_disks(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Disk]:
+        """As `search`, disks alone."""
+        found = await self._all(_page(prefix, after, limit).where(DiskRow.uid.is_not(None)))
+        return [datum for datum in found if isinstance(datum, Disk)]
 
     async def of_root(self, root: ContentRoot) -> list[Datum]:
         """The living data with this content."""
@@ -330,6 +329,15 @@ _DATA: Final = (
     .outerjoin(DiskRow, DiskRow.uid == DataRow.uid)
     .outerjoin(OriginRow, OriginRow.uid == DataRow.uid)
 )
+
+
+def _page(prefix: str, after: str | None, limit: int) -> Select[Any]:
+    """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
+    query = _DATA.where(DataRow.alive).order_by(DataRow.name).limit(limit)
+    if prefix:
+        # Not LIKE: it looks up nothing in an index if the case of letters does not count for it.
+        query = query.where(DataRow.name >= prefix, DataRow.name < prefix + _BEYOND)
+    return query if after is None else query.where(DataRow.name > after)
 
 
 def _values(datum: Datum) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from bitdew.core.errors import error
-from bitdew.core.ids import HostId, Uid, new_uid
+from bitdew.core.ids import Uid, new_uid
 from bitdew.core.lifetime import For, With, parse_lifetime
 from bitdew.core.requirement import Requirement
 from bitdew.core.restarting import MOST_ATTEMPTS, Restart
@@ -16,20 +16,18 @@ from bitdew.trust.roles import Subject
 from bitdew.wire.models import (
     ConsoleReply,
     DeploymentExplanation,
-    DeploymentList,
     DeploymentView,
     DeployRequest,
-    ErrorView,
     MachineList,
     MachineView,
 )
 
-from ..catalog.data_store import Datum, Disk
 from ..catalog.disks import Disks
 from .engine import Engine
 from .finding import find_deployment, find_machine, own_machine, require_owner, require_usable
 from .inner_hosts import InnerHosts
 from .known import Known
+from .machine_views import MachineViews
 from .planner import explain
 from .records import DeploymentRecord, MachineRecord
 from .written import Written
@@ -44,14 +42,23 @@ _LEAVING: Final = {MachineState.STOPPED: 0, MachineState.FAILED: 0, MachineState
 """Which machines go first when there are to be fewer: those that ended, then those that don't run yet."""
 
 
+Keeping = Callable[[Sequence[MachineRecord]], Awaitable[Mapping[Uid, str]]]
+
+
 class Deployments:
-    """Starts, shows and stops machines."""
+    """Starts, shows and stops machines.
+
+    Attributes:
+        views: Shows them.
+        keeping: Says of machines that drain what each still waits for.
+    """
 
     def __init__(self, known: Known, engine: Engine, disks: Disks, inner: InnerHosts) -> None:
         self._known = known
-        self._inner = inner
+        self.views = MachineViews(known, inner)
         self._disks = disks
         self._engine = engine
+        self.keeping: Keeping = _nothing_keeps
 
     async def deploy(self, request: DeployRequest, owner: str) -> DeploymentView:
         """Ask for machines; they are launched as soon as holders of the disk can.
@@ -81,12 +88,7 @@ class Deployments:
         machines = [new_uid() for _ in range(request.count)]
         await self._known.store.add_deployment(deployment, machines, user_data=request.user_data)
         self._look_at(disk.data.uid)
-        return await self._deployment_view(deployment)
-
-    async def deployments(self) -> DeploymentList:
-        """All deployments, oldest first."""
-        found = await self._known.store.all_deployments()
-        return DeploymentList(deployments=[await self._deployment_view(one) for one in found])
+        return await self.views.deployment(deployment)
 
     async def deployment(self, text: str, since: int = 0, seconds: float = 0.0) -> DeploymentView:
         """The deployment whose uid begins with `text`, held open until it or a machine of it is past version `since`.
@@ -97,7 +99,7 @@ class Deployments:
         deployment = await find_deployment(self._known.store, text)
         if await self._known.changes.wait(deployment.uid, since, seconds):
             deployment = await find_deployment(self._known.store, deployment.uid)
-        return await self._deployment_view(deployment)
+        return await self.views.deployment(deployment)
 
     async def scale(self, text: str, count: int, caller: Subject) -> DeploymentView:
         """Have a deployment be of `count` machines: more are launched, or some are stopped, the youngest first.
@@ -140,12 +142,16 @@ class Deployments:
         deployment = await find_deployment(self._known.store, text)
         snapshot = await self._engine.snapshot([deployment.data])
         found = explain(snapshot, deployment.data, self._known.clock.now())
-        filling = [m for m in await self._known.store.machines(deployment=deployment.uid) if _fills_a_place(m)]
+        machines = await self._known.store.machines(deployment=deployment.uid)
+        filling = [m for m in machines if _fills_a_place(m)]
         standing = {judged.machine_uid: judged.reason for judged in found.machines}
         told = [f"{self._called(m)}: {standing.get(m.uid) or _how_it_ended(m, deployment.restart)}" for m in filling]
+        drained = [m for m in machines if m.draining and m.state not in MACHINE.ends()]
+        kept = await self.keeping(drained) if drained else {}
+        told += [f"{self._called(m)}: {m.state}; it is drained, and {kept.get(m.uid) or 'ends now'}" for m in drained]
         well = sum(m.state in _WELL for m in filling)
         return DeploymentExplanation(
-            deployment=await self._deployment_view(deployment),
+            deployment=await self.views.deployment(deployment),
             running=sum(m.state is MachineState.RUNNING for m in filling),
             missing=max(0, deployment.count - well),
             machines=told[:MOST_TOLD],
@@ -155,29 +161,9 @@ class Deployments:
     def _called(self, machine: MachineRecord) -> str:
         return f"{machine.uid[:8]}{f' on {self._known.hosts.name(machine.host)}' if machine.host else ''}"
 
-    async def _deployment_view(self, deployment: DeploymentRecord) -> DeploymentView:
-        version = self._known.changes.version(deployment.uid)  # before what it is said of is read
-        name = (await self._known.data.get([deployment.data]))[deployment.data].data.name
-        machines = await self._known.store.machines(deployment=deployment.uid)
-        return DeploymentView(
-            uid=deployment.uid,
-            disk=name,
-            count=deployment.count,
-            created=deployment.created,
-            machines=await self._machine_views(machines),
-            restart=deployment.restart,
-            network=deployment.network,
-            memory=deployment.memory,
-            cpus=deployment.cpus,
-            requires=deployment.requires,
-            ports=list(deployment.ports),
-            ends=deployment.ends,
-            version=version,
-        )
-
-    async def machines(self) -> MachineList:
-        """All machines, oldest first."""
-        return MachineList(machines=await self._machine_views(await self._known.store.machines()))
+    async def these(self, uids: Sequence[Uid]) -> MachineList:
+        """These machines, oldest first."""
+        return MachineList(machines=await self.views.machines(await self._known.store.machines(uids=uids)))
 
     async def machine(self, text: str) -> MachineView:
         """The machine whose uid begins with `text`.
@@ -186,7 +172,7 @@ class Deployments:
             UserError: `machine.not-found`; `input.invalid`, if several begin so.
         """
         machine = await find_machine(self._known.store, text)
-        return (await self._machine_views([machine]))[0]
+        return (await self.views.machines([machine]))[0]
 
     async def stop(self, text: str, caller: Subject) -> MachineView:
         """Ask a machine to end. One that has ended stays as it is.
@@ -231,34 +217,10 @@ class Deployments:
     def _look_at(self, disk: Uid) -> None:
         self._engine.look_at(disk)  # the other processes were told along with what was stored
 
-    async def _machine_views(self, machines: Sequence[MachineRecord]) -> list[MachineView]:
-        names = await self._known.data.get({machine.data for machine in machines})
-        inner = await self._inner.of([machine.uid for machine in machines])
-        return [self._view(one, names[one.data], inner.get(one.uid)) for one in machines]
 
-    def _view(self, machine: MachineRecord, disk: Datum, inner: HostId | None) -> MachineView:
-        inside = self._known.hosts.get(inner) if inner is not None else None
-        return MachineView(
-            uid=machine.uid,
-            deployment=machine.deployment,
-            disk=disk.data.name,
-            deprecated=disk.deprecated if isinstance(disk, Disk) else "",
-            host=machine.host,
-            host_name=self._known.hosts.name(machine.host),
-            state=machine.state,
-            since=machine.since,
-            hypervisor=machine.hypervisor,
-            reason=ErrorView.model_validate(machine.reason) if machine.reason else None,
-            cause=machine.cause,
-            console=machine.console_end,
-            attempt=machine.attempt,
-            successor=machine.successor,
-            continues=machine.continues,
-            snapshots=list(machine.snapshots),
-            ports=list(machine.ports),
-            inner=inner,
-            inner_state=inside.state if inside is not None else None,
-        )
+async def _nothing_keeps(_machines: Sequence[MachineRecord]) -> Mapping[Uid, str]:
+    """Without jobs, nothing has to be waited for."""
+    return {}
 
 
 def _end(lifetime: str, now: datetime) -> datetime | None:
@@ -294,7 +256,7 @@ def _check_ports(request: DeployRequest) -> None:
 
 def _fills_a_place(machine: MachineRecord) -> bool:
     """Whether it is one of the wanted number: no other took its place, and its user did not stop it."""
-    return machine.successor is None and not machine.stop_wanted
+    return machine.successor is None and not machine.stop_wanted and not machine.draining
 
 
 def _how_it_ended(machine: MachineRecord, restart: Restart) -> str:

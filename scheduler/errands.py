@@ -111,7 +111,7 @@ class Errands:
             cause = f"goes on from the snapshot {name} of machine {old.uid[:8]}"
             going_on = {"continues": old.uid, "snapshot": name, "bound": old.host}
             machine = MachineRecord.requested(new_uid(), old.deployment, old.data, now, cause, **going_on)
-            free = old.successor is None and not old.stop_wanted
+            free = old.successor is None and not old.stop_wanted and not old.draining
             await known.store.go_on(machine, place_of=old.uid if free else None)
             await self._inner.hand_over(old.uid, machine.uid)
         known.changes.bump(machine.deployment)

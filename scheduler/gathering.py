@@ -209,4 +209,5 @@ def _machine_row(record: MachineRecord, deployment: DeploymentRecord, seeded: Co
         seeded=deployment.network != "none" or deployment.uid in seeded,
         ports=tuple((port.host, port.guest) for port in deployment.ports),
         ends=deployment.ends,
+        draining=record.draining,
     )

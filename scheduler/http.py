@@ -56,15 +56,16 @@ def shown_data_routes(disks: Disks, views: Views) -> Routes:
     async def add(call: Call[DiskRequest]) -> DiskView:
         return views.disk_view(await disks.add(call.body, call.caller), [])
 
-    async def show_disks(_call: Call[Nothing]) -> DiskList:
-        return await views.disks()
+    async def show_disks(call: Call[Nothing]) -> DiskList:
+        prefix, after = call.query.get("prefix", "")[:128], call.query.get("after", "")[:128] or None
+        return await views.disks(prefix, after, _page(call))
 
     async def show_disk(call: Call[Nothing]) -> DiskView:
         return await views.disk(call.path["name"])
 
     async def show_data(call: Call[Nothing]) -> DataList:
         prefix, after = call.query.get("prefix", "")[:128], call.query.get("after", "")[:128] or None
-        return await views.data(prefix, after, max(1, int(call.number("limit", 100, limits.PAGE))))
+        return await views.data(prefix, after, _page(call))
 
     async def show_datum(call: Call[Nothing]) -> DataView:
         return await views.datum(call.path["name"])
@@ -166,7 +167,7 @@ def event_routes(telling: Telling) -> Routes:
             data=call.query.get("data", ""),
             attribute=call.query.get("attribute", ""),
             kinds=call.query.get("kinds", ""),
-            limit=max(1, int(call.number("limit", 100, limits.PAGE))),
+            limit=_page(call),
             seconds=call.number("wait", 0, limits.LONGEST_POLL),
         )
 
@@ -181,8 +182,8 @@ def deployment_routes(deployments: Deployments, clearing: Clearing) -> Routes:
     async def deploy(call: Call[DeployRequest]) -> DeploymentView:
         return await deployments.deploy(call.body, call.caller.subject_id)
 
-    async def show_all(_call: Call[Nothing]) -> DeploymentList:
-        return await deployments.deployments()
+    async def show_all(call: Call[Nothing]) -> DeploymentList:
+        return await deployments.views.deployments(call.query.get("after", "")[:128], _page(call))
 
     async def show(call: Call[Nothing]) -> DeploymentView:
         since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
@@ -214,8 +215,9 @@ def machine_routes(deployments: Deployments, seeds: Seeds, clearing: Clearing) -
     async def seed(call: Call[Nothing]) -> MachineSeed:
         return await seeds.seed(call.path["uid"], call.caller)
 
-    async def show_all(_call: Call[Nothing]) -> MachineList:
-        return await deployments.machines()
+    async def show_all(call: Call[Nothing]) -> MachineList:
+        of, after = call.query.get("deployment", "")[:32], call.query.get("after", "")[:128]
+        return await deployments.views.machine_page(of, after, _page(call))
 
     async def show(call: Call[Nothing]) -> MachineView:
         return await deployments.machine(call.path["uid"])
@@ -258,3 +260,8 @@ def errand_routes(errands: Errands) -> Routes:
     routes.add("GET", "/v1/errands/{uid}", show, roles=PEOPLE)
     routes.add("POST", "/v1/errands/{uid}/result", report, body=ErrandReport, roles={Role.WORKER})
     return routes
+
+
+def _page(call: Call[Nothing]) -> int:
+    """How many a page of what is asked for has at most."""
+    return max(1, int(call.number("limit", 100, limits.PAGE)))

@@ -32,9 +32,11 @@ _REPLACED: Final = or_(
         for restart in (Restart.ALWAYS, Restart.ON_FAILURE)
     )
 )
+FILLING: Final = and_(MachineRow.stop_wanted.is_(False), MachineRow.draining.is_(False))
+"""What holds of machines that count as one of those that are wanted, unless another took their place."""
 STANDING: Final = or_(
     MachineRow.state.not_in(ENDS),
-    and_(MachineRow.successor.is_(None), MachineRow.stop_wanted.is_(False), _REPLACED),
+    and_(MachineRow.successor.is_(None), FILLING, _REPLACED),
 )
 
 
@@ -84,7 +86,7 @@ class MachineStore:
             return {}
         async with self._database.read() as session:
             rows = await session.scalars(select(DeploymentRow).where(among(DeploymentRow.uid, uids)))
-            return {Uid(row.uid): _deployment(row) for row in rows}
+            return {Uid(row.uid): deployment_from(row) for row in rows}
 
     async def user_data(self, deployment: Uid) -> str:
         """What the machines of a deployment are told by its user."""
@@ -105,7 +107,7 @@ class MachineStore:
         query = select(DeploymentRow).where(DeploymentRow.uid.startswith(prefix, autoescape=True))
         async with self._database.read() as session:
             rows = await session.scalars(query.order_by(DeploymentRow.created, DeploymentRow.uid))
-            return [_deployment(row) for row in rows]
+            return [deployment_from(row) for row in rows]
 
     async def machines(
         self,
@@ -158,11 +160,31 @@ class MachineStore:
         """Remember that a machine should stop: its deployment is of one less from then on."""
         async with self._database.write() as session:
             stopping = update(MachineRow).where(MachineRow.uid == uid, MachineRow.stop_wanted.is_(False))
-            returning = stopping.values(stop_wanted=True).returning(MachineRow.data, MachineRow.deployment)
-            for data, deployment in (await session.execute(returning)).all():
-                fewer = update(DeploymentRow).where(DeploymentRow.uid == deployment, DeploymentRow.count > 0)
-                await session.execute(fewer.values(count=DeploymentRow.count - 1))
+            columns = MachineRow.data, MachineRow.deployment, MachineRow.draining
+            stopped = (await session.execute(stopping.values(stop_wanted=True).returning(*columns))).all()
+            for data, deployment, draining in stopped:
+                if not draining:  # one that drains counts no more already
+                    await _one_less(session, deployment)
                 along(session, Told(topics=(deployment,), data=(Uid(data),)))
+
+    async def want_drained(self, uids: Collection[Uid], topic: str) -> None:
+        """Remember that machines should end once their jobs are done; who fills a place leaves it. Tells `topic`."""
+        async with self._database.write() as session:
+            its = and_(among(MachineRow.uid, uids), FILLING)
+            columns = MachineRow.data, MachineRow.deployment, MachineRow.successor
+            drained = await session.execute(update(MachineRow).where(its).values(draining=True).returning(*columns))
+            for data, deployment, successor in drained.all():
+                if successor is None:
+                    await _one_less(session, deployment)
+                along(session, Told(data=(Uid(data),), topics=(topic,)))
+
+    async def draining_machines(self) -> list[MachineRecord]:
+        """The machines that drain, and have neither ended nor been asked to stop."""
+        query = MACHINES.where(
+            MachineRow.draining.is_(True), MachineRow.stop_wanted.is_(False), MachineRow.state.not_in(ENDS)
+        )
+        async with self._database.read() as session:
+            return [machine_from(row) for row in await session.execute(query.order_by(MachineRow.uid))]
 
     async def go_on(self, machine: MachineRecord, *, place_of: Uid | None) -> None:
         """Request `machine`, which goes on from another's snapshot: in its place, or in one more of the deployment."""
@@ -236,6 +258,11 @@ async def add_machines(session: AsyncSession, records: Collection[MachineRecord]
         await session.execute(insert(MachineRow), rows)
 
 
+async def _one_less(session: AsyncSession, deployment: str) -> None:
+    fewer = update(DeploymentRow).where(DeploymentRow.uid == deployment, DeploymentRow.count > 0)
+    await session.execute(fewer.values(count=DeploymentRow.count - 1))
+
+
 async def _add(session: AsyncSession, deployment: DeploymentRecord, machines: Iterable[Uid], now: datetime) -> None:
     """Request machines of a deployment for the first time."""
     requested = {"deployment": deployment.uid, "data": deployment.data, "state": MACHINE.initial}
@@ -254,7 +281,8 @@ async def append_console(session: AsyncSession, uid: Uid, chunk: ConsoleChunk) -
     row.console, row.console_end = written.kept, written.end
 
 
-def _deployment(row: DeploymentRow) -> DeploymentRecord:
+def deployment_from(row: DeploymentRow) -> DeploymentRecord:
+    """The deployment of a row."""
     return DeploymentRecord(
         uid=Uid(row.uid),
         data=Uid(row.data),
@@ -282,6 +310,7 @@ def machine_from(row: Row[Any]) -> MachineRecord:
         since=row.since,
         generation=row.generation,
         stop_wanted=row.stop_wanted,
+        draining=row.draining,
         hypervisor=row.hypervisor,
         reason=row.reason,
         cause=row.cause,

@@ -101,6 +101,7 @@ class MachineRecord:
     """One VM of a deployment.
 
     Attributes:
+        draining: Whether it is to end once the jobs in it are done; none takes its place.
         attempt: Its number among those in a row of which none ran for long.
         ran: Seconds that it ran, if it has ended.
         successor: The machine that took its place.
@@ -130,6 +131,7 @@ class MachineRecord:
     bound: HostId | None = None
     snapshots: tuple[SnapshotModel, ...] = field(default=(), hash=False)
     ports: tuple[PortModel, ...] = field(default=(), hash=False)
+    draining: bool = False
 
     @classmethod
     def requested(cls, uid: Uid, deployment: Uid, data: Uid, now: datetime, cause: str, **more: Any) -> Self:

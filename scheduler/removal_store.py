@@ -11,7 +11,7 @@ from bitdew.core.ids import Uid
 
 from ..catalog.among import among
 from ..catalog.database import Database
-from .machine_store import ENDS, MACHINES, STANDING, machine_from
+from .machine_store import ENDS, FILLING, MACHINES, STANDING, machine_from
 from .records import MachineRecord
 from .tables import DeploymentRow, ErrandRow, MachineRow, OrderRow
 
@@ -43,7 +43,7 @@ class RemovalStore:
         """Forget these machines. Of deployments that counted them so many less are wanted from then on."""
         async with self._database.write() as session:
             its = among(MachineRow.uid, uids)
-            counted = its & MachineRow.successor.is_(None) & MachineRow.stop_wanted.is_(False)
+            counted = its & MachineRow.successor.is_(None) & FILLING
             fewer = select(MachineRow.deployment, func.count()).where(counted).group_by(MachineRow.deployment)
             for deployment, number in (await session.execute(fewer)).all():
                 known = DeploymentRow.uid == deployment

@@ -21,6 +21,7 @@ from ..catalog.events import Happened, add_events
 from ..catalog.feed import Told, along
 from .errand_store import ErrandStore, put_errands
 from .host_store import Check, HostStore, put_hosts, raise_generations
+from .machine_page_store import MachinePageStore
 from .machine_store import MachineStore, add_machines, append_console, put_machines
 from .placement_store import PlacementStore, put_placements
 from .records import ErrandRecord, HostRecord, MachineRecord, OrderRecord, PlacementRecord
@@ -30,7 +31,7 @@ from .tables import OrderRow
 _TABLE: Final[Table] = OrderRow.metadata.tables[OrderRow.__tablename__]
 
 
-class SchedulerStore(HostStore, PlacementStore, MachineStore, ErrandStore, RemovalStore):
+class SchedulerStore(HostStore, PlacementStore, MachineStore, MachinePageStore, ErrandStore, RemovalStore):
     """Hosts, placements, orders, deployments, machines and errands."""
 
     # Orders -------------------------------------------------------------------------------------------------------

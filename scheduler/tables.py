@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, false, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -111,6 +111,7 @@ class MachineRow(Base):
     since: Mapped[datetime] = mapped_column(UtcDateTime)
     generation: Mapped[int] = mapped_column(BigInteger, default=0)
     stop_wanted: Mapped[bool] = mapped_column(default=False)
+    draining: Mapped[bool] = mapped_column(default=False, server_default=false())
     hypervisor: Mapped[str] = mapped_column(String(32), default="")
     reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     cause: Mapped[str] = mapped_column(Text, default="")

@@ -56,11 +56,13 @@ class Views:
         views = [self.data_view(datum, placements[datum.data.uid]) for datum in page]
         return DataList(data=views, next=page[-1].data.name if more else None)
 
-    async def disks(self) -> DiskList:
-        """All living disks, by name."""
-        living = await self._known.data.disks()
-        placements = await self._known.store.placements_of([disk.data.uid for disk in living])
-        return DiskList(disks=[self.disk_view(disk, placements[disk.data.uid]) for disk in living])
+    async def disks(self, prefix: str, after: str | None, limit: int) -> DiskList:
+        """A page of the living disks, by name."""
+        found = await self._known.data.search_disks(prefix, after, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        placements = await self._known.store.placements_of([disk.data.uid for disk in page])
+        views = [self.disk_view(disk, placements[disk.data.uid]) for disk in page]
+        return DiskList(disks=views, next=page[-1].data.name if more else None)
 
     async def disk(self, name: str) -> DiskView:
         """One disk.

@@ -11,7 +11,7 @@ from bitdew.core.units import format_size, parse_size
 
 from . import disk_build
 from .data_views import explained, one_datum, placements, summary, wanted_of
-from .options import DiskName, Json, Profile, Seed, SeedListen, SeedStay, SeedUpload, Url
+from .options import DiskName, Json, Limit, Profile, Seed, SeedListen, SeedStay, SeedUpload, Url
 from .output import Output, table
 from .placing import placed, watched
 from .running import ask
@@ -105,10 +105,18 @@ def add(
     output.document(document, shown)
 
 
-@app.command("ls", epilog="Example: bitdew disk ls")
-def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """List the disks, with how many of the wanted copies are held."""
-    disks = ask(profile, url, lambda grid: grid.disks())
+@app.command("ls", epilog="Example: bitdew disk ls --prefix hep --limit 20")
+def ls(
+    prefix: Annotated[str, typer.Option("--prefix", help="Only names that begin so.", show_default=False)] = "",
+    after: Annotated[str, typer.Option("--after", help="Only names after this one.", show_default=False)] = "",
+    limit: Limit = 100,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """List the disks by name, with how many of the wanted copies are held."""
+    page = ask(profile, url, lambda grid: grid.disk_page(prefix, after, limit))
+    disks = page.disks
 
     def shown() -> Iterator[object]:
         rows = table("NAME", ">SIZE", ">HELD", ">WANTED", "OS", "ARCH", "VERSION", "PUBLISHER", "CREATED (UTC)")
@@ -122,8 +130,10 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
             if one.damaged:
                 do = "it is mended from its hosts" if one.held else "add the original file again"
                 yield f"The repository's own copy of {one.name} is damaged: {do}."
+        if page.next:
+            yield f"There are more: bitdew disk ls --after {page.next}{f' --prefix {prefix}' if prefix else ''}"
 
-    Output(as_json=as_json).document({"disks": [one.model_dump(mode="json") for one in disks]}, shown)
+    Output(as_json=as_json).document(page, shown)
 
 
 @app.command("show", epilog="Example: bitdew disk show hep")

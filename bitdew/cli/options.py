@@ -49,6 +49,8 @@ Uid = Annotated[
         metavar="UID", help="The machine's id, or its first digits.", show_default=False, autocompletion=names.machines
     ),
 ]
+After = Annotated[str, typer.Option("--after", help="Go on behind this place, which a page told.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most.")]
 DeploymentUid = Annotated[
     str,
     typer.Argument(

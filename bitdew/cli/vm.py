@@ -15,8 +15,8 @@ from bitdew.core.states import MACHINE, MachineState, PlacementState
 from bitdew.core.units import format_size, parse_size
 from bitdew.wire import limits
 
-from . import vm_deployments, vm_errands
-from .options import DiskName, Json, MachineOrDeployment, Profile, Uid, Url
+from . import vm_deployments, vm_drain, vm_errands
+from .options import After, DiskName, Json, Limit, MachineOrDeployment, Profile, Uid, Url
 from .output import Output
 from .running import ask
 from .vm_deployments import SHORT, rows_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Machines that run from disks.", no_args_is_help=True, rich_markup_mode=None)
 vm_deployments.register(app)
+vm_drain.register(app)
 vm_errands.register(app)
 LAST_PORT: Final = 65535
 LOOK_AGAIN: Final = 1.0
@@ -137,15 +138,25 @@ def _text_of(path: Path | None) -> str:
         raise error("input.invalid", f"{path} can't be told to machines", why=why or "", path=str(path)) from None
 
 
-@app.command("ls", epilog="Example: bitdew vm ls")
-def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """List the machines."""
-    machines = ask(profile, url, lambda grid: grid.machines())
+@app.command("ls", epilog="Example: bitdew vm ls --deployment 71c0 --limit 20")
+def ls(
+    deployment: Annotated[str, typer.Option("--deployment", metavar="UID", help="Only those of this one.")] = "",
+    after: After = "",
+    limit: Limit = 100,
+    profile: Profile = "default",
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """List the machines, those of the oldest deployment first."""
+    page = ask(profile, url, lambda grid: grid.machine_page(deployment, after, limit))
 
     def shown() -> Iterator[object]:
-        yield rows_of(machines) if machines else "There is no machine. Run one: bitdew vm deploy DISK"
+        yield rows_of(page.machines) if page.machines else "There is no machine. Run one: bitdew vm deploy DISK"
+        if page.next:
+            same = f" --deployment {deployment}" if deployment else ""
+            yield f"There are more: bitdew vm ls --after {page.next}{same}"
 
-    Output(as_json=as_json).document({"machines": [one.model_dump(mode="json") for one in machines]}, shown)
+    Output(as_json=as_json).document(page, shown)
 
 
 @app.command("logs", epilog="Example: bitdew vm logs 3fa9 --follow")
@@ -215,10 +226,10 @@ async def _follow(grid: BitDew, uid: str, output: Output) -> None:
 async def _settled(grid: BitDew, made: DeploymentView, moved: Callable[[], None], *, ended: bool) -> list[MachineView]:
     """The deployment's machines once each runs or has ended; with `ended`, once each has ended."""
     enough = MACHINE.ends() if ended else MACHINE.ends() | {MachineState.RUNNING, MachineState.PAUSED}
-    ours = {one.uid for one in made.machines}
+    ours = {one.uid for one in await grid.machines(made.uid) if one.attempt == 1}
     seen: list[MachineState] = []
     while True:
-        machines = [one for one in await grid.machines() if one.uid in ours]
+        machines = [one for one in await grid.machines(made.uid) if one.uid in ours]
         if seen != (seen := [one.state for one in machines]):
             moved()
         if all(one.state in enough for one in machines):
@@ -228,8 +239,7 @@ async def _settled(grid: BitDew, made: DeploymentView, moved: Callable[[], None]
 
 async def _why_waiting(grid: BitDew, made: DeploymentView, memory: int, cpus: int) -> list[str]:
     """What the machines that no host has yet ask for, and what each holder of their disk has."""
-    ours = {one.uid for one in made.machines}
-    waiting = sum(one.uid in ours and one.state is MachineState.REQUESTED for one in await grid.machines())
+    waiting = sum(one.state is MachineState.REQUESTED for one in await grid.machines(made.uid))
     if not waiting:
         return []
     copies = (await grid.where(made.disk)).placements

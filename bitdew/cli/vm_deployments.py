@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from bitdew.core.states import MACHINE
 
-from .options import DeploymentUid, Json, Profile, Url
+from .options import After, DeploymentUid, Json, Limit, Profile, Url
 from .output import Output, heading, printable, table
 from .running import ask
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bitdew.wire.models import DeploymentView, MachineView
+    from bitdew.wire.models import DeploymentSummary, DeploymentView, MachineView
 
 SHORT: Final = 8
 """Digits of a uid that are shown: enough to name a machine by."""
@@ -32,9 +31,12 @@ def register(app: typer.Typer) -> None:
     app.command("explain", epilog="Example: bitdew vm explain 71c0")(explain)
 
 
-def deployments(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """List the deployments."""
-    found = ask(profile, url, lambda grid: grid.deployments())
+def deployments(
+    after: After = "", limit: Limit = 100, profile: Profile = "default", url: Url = None, as_json: Json = False
+) -> None:
+    """List the deployments, oldest first."""
+    page = ask(profile, url, lambda grid: grid.deployment_page(after, limit))
+    found = page.deployments
 
     def shown() -> Iterator[object]:
         if not found:
@@ -44,8 +46,10 @@ def deployments(profile: Profile = "default", url: Url = None, as_json: Json = F
         for one in found:
             rows.add_row(*_summary(one))
         yield rows
+        if page.next:
+            yield f"There are more: bitdew vm deployments --after {page.next}"
 
-    Output(as_json=as_json).document({"deployments": [one.model_dump(mode="json") for one in found]}, shown)
+    Output(as_json=as_json).document(page, shown)
 
 
 def show(uid: DeploymentUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
@@ -89,13 +93,13 @@ def rows_of(machines: list[MachineView]) -> Table:
         reason = f"{one.reason.message} ({one.reason.key})" if one.reason else printable(one.cause)
         since = f"{one.since:%Y-%m-%d %H:%M:%S}"
         disk = f"{one.disk} (deprecated)" if one.deprecated else one.disk
-        rows.add_row(one.uid[:SHORT], disk, one.host_name, one.state, one.hypervisor, since, printable(reason))
+        state = f"{one.state} (draining)" if one.draining and one.state not in MACHINE.ends() else str(one.state)
+        rows.add_row(one.uid[:SHORT], disk, one.host_name, state, one.hypervisor, since, printable(reason))
     return rows
 
 
-def _summary(one: DeploymentView) -> tuple[str, ...]:
-    states = Counter(str(machine.state) for machine in one.machines if machine.successor is None)
-    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+def _summary(one: DeploymentSummary) -> tuple[str, ...]:
+    told = ", ".join(f"{number} {state}" for state, number in sorted(one.states.items()))
     return one.uid[:SHORT], one.disk, str(one.count), str(one.restart), told, f"{one.created:%Y-%m-%d %H:%M:%S}"
 
 
@@ -106,6 +110,8 @@ def _shown(one: DeploymentView) -> Iterator[object]:
     if one.ends:
         yield f"Until {one.ends:%Y-%m-%d %H:%M:%S} UTC"
     yield rows_of(one.machines)
+    if one.left_out:
+        yield f"{one.left_out} that ended longest ago are left out: bitdew vm ls --deployment {one.uid[:SHORT]}"
     for machine in one.machines:
         if machine.inner:
             state = machine.inner_state or "not heard of yet"

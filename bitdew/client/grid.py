@@ -13,25 +13,24 @@ from bitdew.core.data import ImageRecord
 from bitdew.core.draining import Drain
 from bitdew.core.errors import error
 from bitdew.core.ids import checked_name, new_uid
-from bitdew.core.restarting import Restart
-from bitdew.core.states import MACHINE, MachineState
 from bitdew.trust.keys import certificate_expires
 from bitdew.trust.records import sign_record
 from bitdew.wire import limits
 from bitdew.wire import models as m
 
-from .connection import ADOPT_SECONDS, GRACE, POLL, name_part
+from .connection import ADOPT_SECONDS, name_part
 from .converted import open_disk
 from .data import chosen
 from .errands import ErrandCalls
 from .getting import GetCalls
 from .jobs import JobCalls
+from .machines import MachineCalls
 from .seeding import SeedCalls
 from .standing import StandingCalls
 from .upload import uploaded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from bitdew.core.attribute import Attribute
@@ -41,7 +40,7 @@ TokenRole = Literal["worker", "user", "publisher", "operator"]
 RECORD_VALIDITY: Final = timedelta(days=365)
 
 
-class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, ErrandCalls):
+class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, MachineCalls, ErrandCalls):
     """A connection to one service, by the identity of one profile.
 
         async with BitDew.connect() as grid:
@@ -120,9 +119,19 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, ErrandCalls):
 
             return await upload.adopted(ask, made)
 
-    async def disks(self) -> list[m.DiskView]:
-        """All disks."""
-        return (await self._call("GET", "/v1/disks", m.DiskList)).disks
+    async def disk_page(self, prefix: str = "", after: str = "", limit: int | None = None) -> m.DiskList:
+        """Living disks whose names begin with `prefix`, by name, those after `after`: at most `limit`, or a page."""
+        query = {"prefix": prefix, "after": after, "limit": str(limit or limits.PAGE)}
+        return await self._call("GET", "/v1/disks", m.DiskList, query={k: v for k, v in query.items() if v})
+
+    async def disks(self, prefix: str = "") -> list[m.DiskView]:
+        """All living disks whose names begin with `prefix`, by name, asked for page by page."""
+        page = await self.disk_page(prefix)
+        found = page.disks
+        while page.next is not None:
+            page = await self.disk_page(prefix, page.next)
+            found += page.disks
+        return found
 
     async def disk(self, name: str) -> m.DiskView:
         """One disk, by name or uid. Raises UserError `data.not-found`."""
@@ -185,127 +194,6 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, ErrandCalls):
     async def draining(self, name: str) -> m.DrainView:
         """What is still on a host, and why."""
         return await self._call("GET", f"/v1/hosts/{name_part(name)}/drain", m.DrainView)
-
-    async def deploy(
-        self,
-        disk: str,
-        count: int = 1,
-        *,
-        memory: int = 256 * 2**20,
-        cpus: int = 1,
-        restart: Restart = Restart.ON_FAILURE,
-        network: m.Network = "none",
-        user_data: str = "",
-        requires: str = "",
-        ports: Sequence[tuple[int, int]] = (),
-        lifetime: str = "",
-    ) -> m.DeploymentView:
-        """Ask for machines from a disk.
-
-        Args:
-            disk: Its name or uid.
-            count: How many are kept running.
-            memory: Bytes of each.
-            cpus: Processors of each.
-            restart: Which of them another takes the place of.
-            network: "user" lets them reach what their host reaches; the worker inside can then join this service.
-            user_data: What each is told, as `user-data` of its seed; a text that begins with `#!` is run.
-
-            requires: What their hosts have to be, as in an attribute: `site = orsay`.
-            ports: TCP ports of the host's loopback, 0 for any that is free, and the machines' ports that they lead to.
-            lifetime: How long the deployment lives, its machines with it: `2h`, `2026-12-31`.
-
-        Raises:
-            BitDewError: `data.not-found`, `input.invalid`, `input.too-large`, `attribute.requires`,
-                `attribute.invalid`.
-        """
-        if len(user_data) > limits.USER_DATA or "\0" in user_data:
-            why = f"it has {len(user_data)} characters, and {limits.USER_DATA} without a NUL are allowed"
-            raise error("input.too-large", "Machines can't be told so much", why=why)
-        request = m.DeployRequest(
-            disk=name_part(disk),
-            count=count,
-            memory=memory,
-            cpus=cpus,
-            restart=restart,
-            network=network,
-            user_data=user_data,
-            requires=requires,
-            ports=[m.PortModel(host=outer, guest=inner) for outer, inner in ports],
-            lifetime=lifetime,
-        )
-        return await self._call("POST", "/v1/deployments", m.DeploymentView, body=request)
-
-    async def deployments(self) -> list[m.DeploymentView]:
-        """All deployments, with their machines."""
-        return (await self._call("GET", "/v1/deployments", m.DeploymentList)).deployments
-
-    async def deployment(self, uid: str, *, since: int = 0, wait: float = 0.0) -> m.DeploymentView:
-        """One deployment, by its uid or the beginning of it; with `wait`, held open so long until it is past `since`.
-
-        Its version grows with every change of it or of its machines. Seconds.
-
-        Raises:
-            UserError: `deployment.not-found`.
-        """
-        query = {"since": str(since), "wait": f"{wait:g}"} if wait else {}
-        path = f"/v1/deployments/{name_part(uid)}"
-        return await self._call("GET", path, m.DeploymentView, query=query, seconds=wait + GRACE)
-
-    async def scale(self, uid: str, count: int) -> m.DeploymentView:
-        """Have a deployment be of `count` machines; 0 stops them all."""
-        path = f"/v1/deployments/{name_part(uid)}/scale"
-        return await self._call("POST", path, m.DeploymentView, body=m.ScaleRequest(count=count))
-
-    async def explain_deployment(self, uid: str) -> m.DeploymentExplanation:
-        """Why a deployment is as it is, and what happens next."""
-        return await self._call("GET", f"/v1/deployments/{name_part(uid)}/explain", m.DeploymentExplanation)
-
-    async def machines(self) -> list[m.MachineView]:
-        """All machines."""
-        return (await self._call("GET", "/v1/machines", m.MachineList)).machines
-
-    async def machine(self, uid: str) -> m.MachineView:
-        """One machine, by its uid or the beginning of it. Raises UserError `machine.not-found`."""
-        return await self._call("GET", f"/v1/machines/{name_part(uid)}", m.MachineView)
-
-    async def stop_machine(self, uid: str) -> m.MachineView:
-        """Ask that a machine stops."""
-        return await self._call("POST", f"/v1/machines/{name_part(uid)}/stop", m.MachineView)
-
-    async def remove_machine(self, uid: str) -> None:
-        """Forget a machine that has ended, with what its host keeps of it.
-
-        Raises:
-            BitDewError: `machine.not-found`, `machine.not-ended`, `machine.unreachable`, `certificate.role`.
-        """
-        await self._call("DELETE", f"/v1/machines/{name_part(uid)}", m.Nothing, seconds=POLL + GRACE)
-
-    async def remove_deployment(self, uid: str) -> None:
-        """Forget a deployment whose machines have all ended.
-
-        Raises:
-            BitDewError: `deployment.not-found`, `machine.not-ended`, `machine.unreachable`, `certificate.role`.
-        """
-        await self._call("DELETE", f"/v1/deployments/{name_part(uid)}", m.Nothing, seconds=None)
-
-    async def console(self, uid: str, offset: int = 0, wait: float = 0.0) -> m.ConsoleReply:
-        """What the machine wrote after `offset`; held open until there is more, `wait` seconds at most."""
-        query = {"offset": str(offset), "wait": f"{wait:g}"}
-        path = f"/v1/machines/{name_part(uid)}/console"
-        return await self._call("GET", path, m.ConsoleReply, query=query, seconds=wait + GRACE)
-
-    async def follow_console(self, uid: str) -> AsyncIterator[m.ConsoleReply]:
-        """The machine's console from its beginning, part by part, until the machine has ended."""
-        offset, state = 0, MachineState.REQUESTED
-        while True:
-            reply = await self.console(uid, offset, POLL)
-            if reply.text or reply.state is not state:
-                yield reply
-            state = reply.state
-            if state in MACHINE.ends() and not reply.text:
-                return
-            offset = max(offset, reply.offset + len(reply.text))
 
     # Tokens ---------------------------------------------------------------------------------------------------------
 

@@ -120,9 +120,11 @@ class DataList(Model):
 
 
 class DiskList(Model):
-    """All disks."""
+    """A page of the living disks, by name."""
 
     disks: list[DiskView]
+    next: str | None = None
+    """What to hand as `after` for the next page; None on the last one."""
 
 
 class PlacementView(Model):

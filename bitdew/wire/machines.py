@@ -76,6 +76,8 @@ class MachineView(Model):
     """Characters that its console has written."""
     attempt: int = 1
     """Its number among those in a row of which none ran for long."""
+    draining: bool = False
+    """Whether it ends once the jobs in it are done, and none takes its place."""
     successor: UidText | None = None
     """The machine that took its place."""
     continues: UidText | None = None
@@ -89,15 +91,15 @@ class MachineView(Model):
     """What can be gone back to, on its host."""
 
 
-class DeploymentView(Model):
-    """A deployment as users see it."""
+class DeploymentSummary(Model):
+    """A deployment as users see it in a list."""
 
     uid: UidText
     disk: str
     count: int
     created: datetime
-    machines: list[MachineView]
-    """All that it ever had, oldest first."""
+    states: dict[MachineState, int] = Field(default_factory=dict)
+    """How many of its machines that no other took the place of are in each state."""
     restart: Restart = Restart.NEVER
     network: Network = "none"
     memory: int = 0
@@ -110,10 +112,21 @@ class DeploymentView(Model):
     """Grows with every change of it or of its machines: what to wait beyond."""
 
 
-class DeploymentList(Model):
-    """Deployments."""
+class DeploymentView(DeploymentSummary):
+    """A deployment as users see it, with its machines."""
 
-    deployments: list[DeploymentView]
+    machines: list[MachineView]
+    """All that are known, oldest first; of very many those are left out that ended longest ago."""
+    left_out: int = 0
+    """How many that is: see the list of machines for all."""
+
+
+class DeploymentList(Model):
+    """A page of the deployments, oldest first."""
+
+    deployments: list[DeploymentSummary]
+    next: str | None = None
+    """What to hand as `after` for the next page; None on the last one."""
 
 
 class DeploymentExplanation(Model):
@@ -130,9 +143,11 @@ class DeploymentExplanation(Model):
 
 
 class MachineList(Model):
-    """Machines."""
+    """A page of machines, those of the oldest deployment first."""
 
     machines: list[MachineView]
+    next: str | None = None
+    """What to hand as `after` for the next page; None on the last one."""
 
 
 class ConsoleReply(Model):

@@ -1,4 +1,4 @@
-"""The routes of jobs and runs. A handler calls its room and returns a model."""
+"""The routes of jobs and runs, and of machines that jobs keep. A handler calls its room and returns a model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from bitdew.core.states import job_states
 from bitdew.trust.roles import Role
 from bitdew.wire import limits
 from bitdew.wire.models import (
+    DeploymentView,
     JobCounts,
     JobExplanation,
     JobList,
     JobsRemoved,
     JobView,
     LogReply,
+    MachineList,
+    MachineView,
     Nothing,
     OutputKept,
     OutputRequest,
@@ -22,9 +25,11 @@ from bitdew.wire.models import (
 )
 from bitdew.wire.server import PEOPLE, Call, Routes
 
+from ..deployments import Deployments
 from .desk import Desk
 from .removing import Remover
 from .results import Results
+from .retiring import Retiring
 from .runs import Runs
 
 
@@ -95,4 +100,23 @@ def run_routes(runs: Runs, results: Results) -> Routes:
     routes.add("POST", "/v1/runs/{uid}", report, body=RunReport, roles={Role.WORKER})
     routes.add("POST", "/v1/runs/{uid}/outputs", begin, body=OutputRequest, roles={Role.WORKER})
     routes.add("POST", "/v1/runs/{uid}/outputs/{upload}", keep, body=OutputRequest, roles={Role.WORKER})
+    return routes
+
+
+def retiring_routes(retiring: Retiring, deployments: Deployments) -> Routes:
+    """Machines that are to end once their jobs are done."""
+    routes = Routes()
+
+    async def drain_deployment(call: Call[Nothing]) -> DeploymentView:
+        return await deployments.deployment(await retiring.deployment(call.path["uid"], call.caller))
+
+    async def drain_machine(call: Call[Nothing]) -> MachineView:
+        return await deployments.machine(await retiring.machine(call.path["uid"], call.caller))
+
+    async def drain_host(call: Call[Nothing]) -> MachineList:
+        return await deployments.these(await retiring.host(call.path["host"], call.caller))
+
+    routes.add("POST", "/v1/deployments/{uid}/drain", drain_deployment, roles=PEOPLE)
+    routes.add("POST", "/v1/machines/{uid}/drain", drain_machine, roles=PEOPLE)
+    routes.add("POST", "/v1/hosts/{host}/machines/drain", drain_host, roles=PEOPLE)
     return routes

@@ -8,16 +8,19 @@ from ...catalog.disks import Disks
 from ...catalog.leadership import Leadership
 from ...catalog.publishing import Publishing
 from ..deployments import Deployments
+from ..draining import Draining
 from ..engine import Engine
+from ..inner_hosts import InnerHosts
 from ..known import Known
 from .desk import Desk
-from .http import job_routes, run_routes
+from .http import job_routes, retiring_routes, run_routes
 from .matchmaker import Matchmaker
 from .provision_store import ProvisionStore
 from .provisioning import Provisioner
 from .removal_store import JobRemovalStore
 from .removing import Remover
 from .results import Results
+from .retiring import Retiring
 from .runs import Runs
 from .settling import Settler
 from .standing_desk import StandingDesk
@@ -35,6 +38,7 @@ class JobRoom:
         matchmaker: The loop that gives runs to hosts.
         provisioner: The loop that deploys machines for jobs.
         watch: The loop that makes jobs for data.
+        retiring: The loop that ends drained machines once nothing needs them.
         runs: Hears hosts.
         desk: Hears people.
         remover: Forgets jobs that are old.
@@ -52,6 +56,8 @@ class JobRoom:
         publishing: Publishing,
         disks: Disks,
         deployments: Deployments,
+        inner: InnerHosts,
+        draining: Draining,
     ) -> None:
         self.store = JobStore(known.database)
         settler = Settler(known, self.store, engine.lookout.data_changed)
@@ -65,9 +71,12 @@ class JobRoom:
         self.watch = StandingWatch(known, standing, leadership)
         standing_desk = StandingDesk(known, standing, self.store, settler, data, attributes, disks)
         self.remover = Remover(known, JobRemovalStore(known.database), self.desk, standing_desk, data)
+        self.retiring = Retiring(known, self.store, engine, leadership, inner, draining)
         self.routes = [
             job_routes(self.desk, self.remover),
             standing_routes(standing_desk),
             run_routes(self.runs, results),
+            retiring_routes(self.retiring, deployments),
         ]
         engine.gathering.reading = self.store.hosts_reading
+        deployments.keeping = self.retiring.keeping

@@ -150,6 +150,16 @@ class JobStore:
             query = _RUN_COLUMNS.where(RunRow.state.not_in(_RUN_ENDS)).order_by(RunRow.started, RunRow.uid)
             return [run_from(row) for row in await session.execute(query)]
 
+    async def live_on(self, hosts: Collection[HostId]) -> dict[HostId, int]:
+        """How many runs have not ended, for each of these hosts that has any."""
+        query = (
+            select(RunRow.host, func.count())
+            .where(among(RunRow.host, hosts), RunRow.state.not_in(_RUN_ENDS))
+            .group_by(RunRow.host)
+        )
+        async with self._database.read() as session:
+            return {HostId(host): number for host, number in await session.execute(query)}
+
     async def hosts_reading(self, data: Collection[Uid]) -> dict[Uid, set[HostId]]:
         """For each of these data the hosts with a run that reads it and has not ended."""
         if not data:

@@ -101,7 +101,7 @@ class Arbiter:
             return "another action about this machine was committed"
         if machine.host_id is not None or not MACHINE.allows(machine.state, MachineState.PREPARING):
             return f"a machine that is {machine.state}{' on a host' if machine.host_id else ''} can't be launched"
-        if machine.stop_wanted or machine.over(ledger.now) or not ledger.launches(machine.data_uid):
+        if machine.unwanted or machine.over(ledger.now) or not ledger.launches(machine.data_uid):
             return "nobody wants this machine any more"
         if not ledger.holds_verified(machine.data_uid, action.host_id):
             return "the host holds no verified copy of the disk"

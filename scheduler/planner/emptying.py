@@ -33,6 +33,8 @@ def stays_for_now(ledger: Ledger, machine: MachineRow) -> str:
         return ""
     if machine.successor is not None:
         return f"it runs until machine {machine.successor[:8]}, which takes its place, does"
+    if machine.draining:
+        return "it is drained, and ends once its jobs are done"
     if not host.drained or host.state is HostState.LOST:
         return ""
     if machine.restart is Restart.NEVER:
@@ -54,6 +56,8 @@ def _taken_over(ledger: Ledger, machine: MachineRow) -> str:
     heir = machine
     while heir.successor is not None:
         following = ledger.machines.get(heir.successor)
+        if following is None and machine.draining:
+            return ""  # nobody took over what it does: it ends when that is done
         if following is None:
             return "the machine that took its place has ended, and none follows it"
         heir = following

@@ -35,6 +35,9 @@ def halt_unwanted_machines(ledger: Ledger) -> Iterator[Halt]:
         if machine.stop_wanted and not machine.ended and machine.state is not MachineState.STOPPING:
             cause = "its user asked it to stop" if machine.host_id else "its user asked it to stop before it had a host"
             yield Halt(machine.uid, machine.host_id, cause)
+            continue
+        if machine.draining and machine.host_id is None and not machine.ended:
+            yield Halt(machine.uid, None, "it was drained before it had a host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def renew_machines(ledger: Ledger) -> Iterator[Renew]:
 def renewal(ledger: Ledger, machine: MachineRow) -> Renewal | None:
     """When and why another machine takes this one's place; None if none does as things are."""
     datum = ledger.snapshot.data.get(machine.data_uid)
-    unwanted = machine.stop_wanted or machine.over(ledger.now) or machine.restart is Restart.NEVER
+    unwanted = machine.unwanted or machine.over(ledger.now) or machine.restart is Restart.NEVER
     if unwanted or datum is None or not ledger.launches(machine.data_uid):
         return None
     if machine.successor is not None:
@@ -143,7 +146,7 @@ def waits_for_host(ledger: Ledger, machine: MachineRow) -> bool:
     """Whether a machine should be launched as soon as a host can run it."""
     datum = ledger.snapshot.data.get(machine.data_uid)
     unplaced = machine.host_id is None and machine.state in {MachineState.REQUESTED, MachineState.WAITING}
-    wanted = not machine.stop_wanted and not machine.over(ledger.now)
+    wanted = not machine.unwanted and not machine.over(ledger.now)
     return unplaced and wanted and datum is not None and ledger.launches(machine.data_uid)
 
 

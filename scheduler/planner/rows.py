@@ -178,6 +178,7 @@ class MachineRow:
         seeded: Whether it is told something.
         ports: The ports of its host that lead to ports of its own; 0 for any that is free.
         ends: When its deployment's life ends.
+        draining: Whether it is to end once the jobs in it are done: none takes its place, and it is launched no more.
     """
 
     uid: Uid
@@ -199,6 +200,12 @@ class MachineRow:
     seeded: bool = False
     ports: tuple[tuple[int, int], ...] = ()
     ends: datetime | None = None
+    draining: bool = False
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether its user wants neither it nor another in its place any more."""
+        return self.stop_wanted or self.draining
 
     @property
     def needs(self) -> frozenset[str]:

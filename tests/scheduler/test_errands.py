@@ -201,7 +201,7 @@ async def test_another_machine_goes_on_from_a_snapshot_of_one_that_ended_on_that
     await host.machine(order, MachineState.RUNNING, **kept(host, "a"))
     shown = await grid.client.machine(done.machine)
     assert (shown.continues, shown.cause) == (launch.subject, "it has the snapshot that the machine goes on from")
-    made = (await grid.client.deployments())[0]
+    made = await grid.client.deployment((await grid.client.deployments())[0].uid)
     assert (made.count, len(made.machines)) == (1, 2)
     assert (await grid.client.explain_deployment(made.uid)).missing == 0
 
