@@ -194,17 +194,12 @@ class DataStore:
         """All data that are alive, by name. In a large grid these are many: see `search`."""
         return await self._all(_DATA.where(DataRow.alive).order_by(DataRow.name))
 
-    async def disks(self) -> list[Disk]:
-        """All disks that are alive, by name."""
-        query = _DATA.where(DataRow.alive, DiskRow.uid.is_not(None)).order_by(DataRow.name)
-        return [datum for datum in await self._all(query) if isinstance(datum, Disk)]
-
     async def search(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Datum]:
         """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
         return await self._all(_page(prefix, after, limit))
 
-    async def search_disks(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Disk]:
-        """As `search`, disks alone."""
+    async def disks(self, prefix: str = "", after: str | None = None, limit: int | None = None) -> list[Disk]:
+        """As `search`, disks alone; all of them without a limit."""
         found = await self._all(_page(prefix, after, limit).where(DiskRow.uid.is_not(None)))
         return [datum for datum in found if isinstance(datum, Disk)]
 
@@ -331,8 +326,7 @@ _DATA: Final = (
 )
 
 
-def _page(prefix: str, after: str | None, limit: int) -> Select[Any]:
-    """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
+def _page(prefix: str, after: str | None, limit: int | None) -> Select[Any]:
     query = _DATA.where(DataRow.alive).order_by(DataRow.name).limit(limit)
     if prefix:
         # Not LIKE: it looks up nothing in an index if the case of letters does not count for it.

@@ -58,7 +58,7 @@ class Views:
 
     async def disks(self, prefix: str, after: str | None, limit: int) -> DiskList:
         """A page of the living disks, by name."""
-        found = await self._known.data.search_disks(prefix, after, limit + 1)
+        found = await self._known.data.disks(prefix, after, limit + 1)
         page, more = found[:limit], len(found) > limit
         placements = await self._known.store.placements_of([disk.data.uid for disk in page])
         views = [self.disk_view(disk, placements[disk.data.uid]) for disk in page]

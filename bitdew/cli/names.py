@@ -77,7 +77,7 @@ def machines(context: typer.Context, incomplete: str) -> Named:
     """Machines, by their ids."""
 
     async def ask(grid: BitDew) -> Iterable[tuple[str, str]]:
-        return [(one.uid, f"{one.state}, from {one.disk}") for one in await grid.machines()]
+        return [(one.uid, f"{one.state}, from {one.disk}") for one in (await grid.machine_page()).machines]
 
     return _asked(context, incomplete, ask)
 
@@ -86,7 +86,7 @@ def deployments(context: typer.Context, incomplete: str) -> Named:
     """Deployments, by their ids."""
 
     async def ask(grid: BitDew) -> Iterable[tuple[str, str]]:
-        return [(one.uid, f"{one.count} from {one.disk}") for one in await grid.deployments()]
+        return [(one.uid, f"{one.count} from {one.disk}") for one in (await grid.deployment_page()).deployments]
 
     return _asked(context, incomplete, ask)
 

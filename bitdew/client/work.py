@@ -147,5 +147,5 @@ class Work:
         return Deployment(self.grid, await self.grid.deployment(uid))
 
     async def deployments(self) -> list[Deployment]:
-        """All deployments, oldest first."""
-        return [Deployment(self.grid, view) for view in await self.grid.deployments()]
+        """All deployments, oldest first. Their machines are asked for one deployment after the other."""
+        return [Deployment(self.grid, await self.grid.deployment(one.uid)) for one in await self.grid.deployments()]
