@@ -2,6 +2,7 @@
 #
 #   make demo    a whole grid on this machine, from nothing to a booted disk
 #   make root-hep  HEP jobs in ROOT machines, from building the disk to the merged spectrum; takes a quarter of an hour
+#   make hep-light  the same with uproot in place of ROOT, machines deployed and retired by the scheduler; minutes
 #   make test    every test: the fast ones in parallel, then those with real processes, swarms and machines
 #   make lint    style, types and the arrows between the rooms
 #   make bench   the benchmarks, but for the next
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # No program started from here may import the source folders that lie in the current folder instead of the package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo root-hep test test-fast test-field lint bench bench-api bench-swarm docs docs-generate lock clean qemu
+.PHONY: demo root-hep hep-light test test-fast test-field lint bench bench-api bench-swarm docs docs-generate lock clean qemu
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.product qemu
@@ -30,6 +31,9 @@ demo: $(VENV)/.product qemu
 root-hep: $(VENV)/.product qemu
 	@bash .ci/packages "building disks" squashfs-tools dosfstools mtools syslinux syslinux-common || true
 	$(BIN)/python examples/root-hep/run.py $(ROOT_HEP_ARGS)
+
+hep-light: ROOT_HEP_ARGS += --light --provision
+hep-light: root-hep
 
 qemu:
 	@bash .ci/packages "booting machines" qemu-system-x86 qemu-utils || \

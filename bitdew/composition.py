@@ -31,6 +31,7 @@ from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid, new_uid
 from bitdew.lock import HomeLock
 from bitdew.rooms import Rooms
+from bitdew.scheduler.jobs.provisioning import IDLE
 from bitdew.scheduler.planner import PlannerSettings
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.seeder.seeder import Seeder
@@ -79,6 +80,7 @@ class ServiceSettings:
         repository: The repository's folder, where several services share one; None for the one in `home`.
         scrub_days: Within how many days all of the repository is read back; 0 for never.
         job_days: How long jobs that ended are known, with their logs and results that nobody keeps; 0 for ever.
+        machines_idle: Seconds after which machines end that were deployed for jobs (`--provision`) and have none.
         planner: The planner's figures.
     """
 
@@ -97,6 +99,7 @@ class ServiceSettings:
     repository: Path | None = None
     scrub_days: float = 7.0
     job_days: float = 30.0
+    machines_idle: float = IDLE
     planner: PlannerSettings = field(default_factory=PlannerSettings)
 
 
@@ -170,6 +173,7 @@ class Service:
             join=self._join,
             scrub_days=settings.scrub_days,
             job_days=settings.job_days,
+            machines_idle=settings.machines_idle,
         )
         await self.rooms.open()
         # Who waits for a report to be taken in is answered before the web ends.

@@ -114,6 +114,7 @@ class Rooms:
         join: Callable[[], Awaitable[Swarm]],
         scrub_days: float,
         job_days: float = 30.0,
+        machines_idle: float,
     ) -> None:
         """Nothing here waits for anything, and nothing is read before `open`.
 
@@ -166,6 +167,7 @@ class Rooms:
             deployments=deployments,
             inner=self.inner,
             draining=draining,
+            machines_idle=machines_idle,
         )
         self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
         self.egress = Egress(self.contents.repository, pace, Permits(clock), self.sync.require_entitled)

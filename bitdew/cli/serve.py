@@ -62,6 +62,14 @@ def serve(
     period: Annotated[
         float, typer.Option("--period", min=1, max=3600, help="The longest silence of a living host, in seconds.")
     ] = 20.0,
+    machines_idle: Annotated[
+        str,
+        typer.Option(
+            "--machines-idle",
+            metavar="DURATION",
+            help="How long machines that were deployed for jobs (`job submit --provision`) stay without one: 30s, 10m.",
+        ),
+    ] = "2m",
     database: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +96,7 @@ def serve(
     from bitdew.client.profiles import home_folder
     from bitdew.composition import ServiceSettings
     from bitdew.core.ids import checked_name
-    from bitdew.core.units import parse_size
+    from bitdew.core.units import parse_duration, parse_size
 
     settings = ServiceSettings(
         home=(home or home_folder() / "service").absolute(),
@@ -100,6 +108,7 @@ def serve(
         connections=connections,
         name=checked_name(name, "service's name"),
         period=period,
+        machines_idle=parse_duration(machines_idle).total_seconds(),
         database=database,
         authority=authority.absolute() if authority else None,
         repository=repository.absolute() if repository else None,

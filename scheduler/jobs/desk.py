@@ -239,6 +239,10 @@ class Desk:
                 why.append(
                     f"{whole} {len(able)} could run it now" if able else f"{whole} none can run it now: it waits"
                 )
+                if not able and job.provision is not None:
+                    disk = (await self._known.data.get([job.provision])).get(job.provision)
+                    called = disk.data.name if disk else job.provision[:8]
+                    why.append(f"machines are deployed for it from the disk {called}, {job.machines} at most")
                 hosts = [f"{name}: {reason}" for name, reason in sorted(told.items()) if reason][:MOST_TOLD]
             if gathered.wake_at is not None:
                 pause = (gathered.wake_at - now).total_seconds()

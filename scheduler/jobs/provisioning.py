@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=5)
 """How long a job waits for hosts that are there already before a machine is deployed for it."""
-IDLE: Final = timedelta(seconds=120)
-"""How long machines stay without a job: the next one may come, and booting takes longer than waiting."""
+IDLE: Final = 120.0
+"""Seconds for which machines stay without a job: the next one may come, and booting takes longer than waiting."""
 LENT: Final = 0.8
 """The part of a machine's memory that it lends to jobs; see the guest's own first program."""
 SYSTEM: Final = 192 * 2**20
@@ -45,14 +45,21 @@ class Provisioner:
     """Deploys machines for jobs, and ends them."""
 
     def __init__(
-        self, known: Known, store: ProvisionStore, leadership: Leadership, deploy: Deploy, scale: Scale
+        self,
+        known: Known,
+        store: ProvisionStore,
+        leadership: Leadership,
+        deploy: Deploy,
+        scale: Scale,
+        idle: float = IDLE,
     ) -> None:
-        """`deploy` and `scale` are those of the deployments."""
+        """`deploy` and `scale` are those of the deployments; after `idle` seconds without a job machines end."""
         self._known = known
         self._store = store
         self._leadership = leadership
         self._deploy = deploy
         self._scale = scale
+        self._idle = timedelta(seconds=idle)
         self._wake_at: datetime | None = None
 
     async def run(self) -> None:
@@ -106,9 +113,9 @@ class Provisioner:
         since = idle.idle_since
         if since is None:
             await self._store.keep_provision(idle, count=idle.count, idle_since=now)
-            self._wake(now + IDLE)
-        elif now - since < IDLE:
-            self._wake(since + IDLE)
+            self._wake(now + self._idle)
+        elif now - since < self._idle:
+            self._wake(since + self._idle)
         else:
             log.info("machines that no job wants any more end", deployment=idle.deployment)
             await self._scale(idle.deployment, 0)

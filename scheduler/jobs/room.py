@@ -58,7 +58,9 @@ class JobRoom:
         deployments: Deployments,
         inner: InnerHosts,
         draining: Draining,
+        machines_idle: float,
     ) -> None:
+        """`machines_idle`: seconds after which machines end that were deployed for jobs and have none."""
         self.store = JobStore(known.database)
         settler = Settler(known, self.store, engine.lookout.data_changed)
         self.matchmaker = Matchmaker(known, self.store, settler, leadership, lambda: engine.books.index)
@@ -66,7 +68,9 @@ class JobRoom:
         self.runs = Runs(known, self.store, settler, results)
         self.desk = Desk(known, self.store, settler, self.matchmaker, data, attributes, disks)
         provisions = ProvisionStore(known.database)
-        self.provisioner = Provisioner(known, provisions, leadership, deployments.deploy, deployments.have)
+        self.provisioner = Provisioner(
+            known, provisions, leadership, deployments.deploy, deployments.have, machines_idle
+        )
         standing = StandingStore(known.database)
         self.watch = StandingWatch(known, standing, leadership)
         standing_desk = StandingDesk(known, standing, self.store, settler, data, attributes, disks)

@@ -23,6 +23,8 @@ async def test_a_machine_is_deployed_for_jobs_that_wait_and_ends_when_the_queue_
     await owner.take()
     jobs = await client.submit(SPEC, values=["1", "2", "3"], provision="root", machines=2)
     assert await client.deployments() == []  # a host that can run them may be there in a moment
+    told = await client.explain_job(jobs[0].uid)
+    assert told.why[-1] == "machines are deployed for it from the disk root, 2 at most"
     grid.clock.skip(PATIENCE.total_seconds() + 1)
 
     async def deployed() -> int:
@@ -40,7 +42,7 @@ async def test_a_machine_is_deployed_for_jobs_that_wait_and_ends_when_the_queue_
     assert (await client.deployment(made.uid)).count == 2  # the next job may come
 
     async def ended() -> bool:
-        grid.clock.skip(IDLE.total_seconds() / 4)
+        grid.clock.skip(IDLE / 4)
         await inner.host.hello()
         return (await client.deployment(made.uid)).count == 0
 
