@@ -132,6 +132,8 @@ def _heard(run: RunRecord, said: RunReport, now: datetime) -> RunRecord:
     outputs = tuple(sorted(said.outputs, key=lambda one: one.path)) if claims and said.outputs is not None else None
     if state is RunState.STORING and not claims:
         outputs = run.outputs
+        if outputs is None:  # what it left is not known yet: two that claim nothing don't agree on anything
+            state = run.state
     exit_code = said.exit_code if said.exit_code is not None else run.exit_code
     return replace(
         run,

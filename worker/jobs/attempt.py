@@ -248,8 +248,8 @@ class Attempt:
             root = await to_the_end(asyncio.to_thread(root_of_file, one.path))
             outputs.append(OutputModel(path=one.name, root=root, size=one.size))
             places[one.name] = one.path
-        self.state = RunState.STORING
         await self._tell_all_of_log()
+        self.state = RunState.STORING
         claim = {"exit_code": report.code, "outputs": outputs, **_figures(report)}
         while (reply := await self._say(**claim, wait=VERDICT)).wanted:
             if reply.verdict == "store":
@@ -298,7 +298,7 @@ class Attempt:
     async def _beat(self) -> None:
         """Say where it is, again and again: the service gives up a run of which it hears nothing."""
         while True:
-            if self.state in _GOING_ON:
+            if self.state in {*_GOING_ON, RunState.STORING}:  # to hand over what it left may take hours
                 await self._say()
             await wait_at_most(self._on.clock, BEAT, self._stirred.wait())
             self._stirred.clear()

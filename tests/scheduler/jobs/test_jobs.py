@@ -193,6 +193,19 @@ async def test_of_three_replicas_the_liar_is_found_and_only_one_host_hands_over(
     assert [one.path for one in done.results] == ["fit.root"]
 
 
+async def test_hosts_that_say_that_they_store_before_they_say_what_agree_on_nothing(
+    client: BitDew, job_host: MakeJobHost
+) -> None:
+    one, two = await job_host("a"), await job_host("b")
+    (job,) = await client.submit(replace(SPEC, replicas=2))
+    for host in (one, two):
+        run = (await host.run()).subject
+        await host.say(run, "running")
+        assert (await host.say(run, "storing")).verdict == "wait"
+    assert [run.state for run in (await client.job(job.uid)).runs] == [RunState.RUNNING, RunState.RUNNING]
+    assert (await one.claim((await client.job(job.uid)).runs[0].uid, {"fit.root": b"x"})).verdict == "wait"
+
+
 async def test_who_waits_for_the_verdict_hears_it_at_once(client: BitDew, job_host: MakeJobHost) -> None:
     one, two = await job_host("a"), await job_host("b")
     await client.submit(replace(SPEC, replicas=2))
