@@ -326,7 +326,7 @@ async def test_a_profile_of_another_service_is_left_alone(
 def test_every_route_stands_once_in_the_table() -> None:
     routes = [(route.method, route.path) for route in all_routes()]
     assert len(routes) == len(set(routes)) > 20
-    assert {route.path for route in all_routes() if route.roles is None} == {"/v1/ca", "/v1/enrol"}
+    assert {route.path for route in all_routes() if route.roles is None} == {"/v1/ca", "/v1/enrol", "/v1/health"}
 
 
 # Kills ----------------------------------------------------------------------------------------------------------------

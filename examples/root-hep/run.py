@@ -198,7 +198,8 @@ def machines_that_joined(bitdew: Grid, case: Case, count: int) -> list[str]:
 def retired(bitdew: Grid) -> dict[str, Any]:
     """The deployment that the scheduler made for the jobs, once its machines have ended."""
     while True:
-        (made,) = bitdew("vm", "deployments")["deployments"]
+        (listed,) = bitdew("vm", "deployments")["deployments"]
+        made = bitdew("vm", "show", listed["uid"])
         if made["count"] == 0 and all(one["state"] in {"stopped", "failed"} for one in made["machines"]):
             return dict(made)
         time.sleep(1)

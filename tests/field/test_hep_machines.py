@@ -64,6 +64,7 @@ def test_jobs_wait_for_machines_that_the_scheduler_boots_for_them_and_retires(ca
     with case.grid(chosen.machines, "--machines-idle", chosen.idle) as bitdew:
         jobs = case.run(bitdew, case.LIGHT, chosen)
         (made,) = bitdew("vm", "deployments")["deployments"]
+        made = bitdew("vm", "show", made["uid"])
         done = bitdew("job", "ls")["jobs"]
         folder = str(bitdew.folder)
     told = capsys.readouterr().out
