@@ -78,7 +78,11 @@ async def test_a_datum_goes_where_its_target_is_and_follows_it_through_a_chain(p
         for name in ("database", "index", "cache"):
             await becomes(grid, name, "host2", "host3")
         roots = [(await grid.client.datum(name)).root for name in ("database", "index", "cache")]
-        assert [await on_disk(grid, root) for root in roots] == [{"host2", "host3"}] * 3
+
+        async def moved() -> bool:
+            return [await on_disk(grid, root) for root in roots] == [{"host2", "host3"}] * 3
+
+        await eventually(moved, grid.clock)
         told = await grid.client.explain("cache")
         assert next(host for host in told.hosts if host.host_name == "host1").verdict == "refused"
 
