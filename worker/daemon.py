@@ -183,7 +183,7 @@ class Worker:
                 await self.machines.resume(recalled.machines, self._orders("launch", "halt"), tasks)
                 self._errands.resume(self._orders("errand"), tasks)
                 await self.jobs.resume(self._orders("run", "cancel"), tasks)
-                await self.placements.resume(recalled.placements, self._orders("place", "drop"), tasks)
+                await self.placements.resume(self._orders("place", "drop"), tasks)
                 await self._fit()
                 tasks.create_task(self._sync.run(tasks), name="sync")
                 tasks.create_task(self._renewal.run(), name="renewal")
@@ -232,6 +232,7 @@ class Worker:
         self.audience = Audience(settings, around, self._announcer, self._recalled.told, self._plugins)
         ending.push_async_callback(self.audience.close)
         self.placements = Placements(around, copies, outbox, self._announcer, self.audience)
+        self.placements.recall(self._recalled.placements)
         premises = Premises(
             folder=settings.home / "machines",
             hypervisors=self.sharings.hypervisors,

@@ -62,14 +62,15 @@ class Placements:
         self._tasks: asyncio.TaskGroup | None = None
         around.keeper = self
 
-    async def resume(
-        self, entries: Iterable[PlacementEntry], orders: Iterable[Order], tasks: asyncio.TaskGroup
-    ) -> None:
-        """Go on where the journal says that the worker was. `tasks` runs what takes time."""
-        self._tasks = tasks
+    def recall(self, entries: Iterable[PlacementEntry]) -> None:
+        """Know what the journal says is here, so that whoever asks is told the same before `resume` as after it."""
         for entry in entries:
             self.entries[entry.uid] = entry
             self._earlier[entry.uid] = Figures(entry.from_repository, entry.from_peers, entry.corrupt, entry.reused)
+
+    async def resume(self, orders: Iterable[Order], tasks: asyncio.TaskGroup) -> None:
+        """Go on where the worker was with what was recalled. `tasks` runs what takes time."""
+        self._tasks = tasks
         for entry in list(self.entries.values()):
             try:
                 await self._resume(entry, tasks)
