@@ -26,6 +26,7 @@ from bitdew.core.host import Endpoint
 from . import alerts
 from .disk_file import DiskFile
 from .entry import enter
+from .persistence import Persistence
 from .sampling import look_at
 from .settings import (
     DH_PARAMETERS,
@@ -83,6 +84,7 @@ class Swarm:
         self._quieted = False
         self._moved = 0
         self._shunning = Shunning()
+        self._persistence = Persistence()
         self._listening: list[Endpoint] = []
         self._not_listening: list[alerts.NotListening] = []
         self._settled: asyncio.Future[None] | None = self._loop.create_future()
@@ -366,6 +368,7 @@ class Swarm:
         self._next_beat = None
         self._opened().post_torrent_updates()
         self._shunning.apply(self._opened(), self._lively, self._transfers.values())
+        self._persistence.apply(self._opened(), self._lively)
         busy = [transfer for transfer in self._lively if transfer.busy]
         if busy:
             self._warmth.stir()

@@ -50,6 +50,8 @@ LARGEST_RATE: Final = 2**31 - 2
 """Bytes per second. libtorrent keeps rates in 32 bits: 2 GiB/s would become no limit at all, and 5 GiB/s 1 GiB/s."""
 LARGEST_CONNECTIONS: Final = 20_000
 """A bound that libtorrent's own figure for "no limit" suggests."""
+PATIENT: Final = 1_000_000
+"""How often a peer is dialled in vain before it is given up: never."""
 _SLACK: Final = 10
 """Connections that are kept free at most, for peers who come to us. See `limits_as_settings`."""
 
@@ -127,7 +129,7 @@ def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
         "allow_multiple_connections_per_ip": True,
         # A peer that is away for a while is tried again after a pause that grows to half a minute, not given up.
         "min_reconnect_time": 1,
-        "max_failcount": 1_000_000,
+        "max_failcount": PATIENT,
         # A peer that is silent is not relied on after seconds, and one that is gone without a word not after a minute.
         "piece_timeout": 10,
         "peer_timeout": 30,

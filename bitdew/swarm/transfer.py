@@ -51,6 +51,7 @@ class Transfer(TransferRecord):
         super().__init__(metainfo, file.path)
         self.file = file
         self._sources.update(sources)
+        self.met = bool(self._sources)  # it knows peers that the session was not told to be patient with
         self._durable = complete
         self._ask = stir
         self._handle: lt.torrent_handle | None = None
@@ -169,6 +170,7 @@ class Transfer(TransferRecord):
             return
         for peer in set(peers) - self._sources:
             self._sources.add(peer)
+            self.met = True
             self.handle.connect_peer((peer.host, peer.port))
         self._stir()
 

@@ -12,7 +12,7 @@ import pytest
 
 from bitdew.core.errors import BitDewError, HostError, UserError
 from bitdew.core.host import Endpoint
-from bitdew.swarm import session, warmth
+from bitdew.swarm import alerts, session, warmth
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.disk_file import DiskFile
 from bitdew.swarm.session import Swarm
@@ -422,3 +422,25 @@ async def test_a_transfer_that_is_about_to_enter_is_sampled_when_it_is_in(nodes,
     await within(5, swarm._sample())
     assert early.unsampled == wish
     del swarm._transfers[sample.metainfo.info_hash]
+
+
+@pytest.mark.parametrize("told_later", [False, True])
+async def test_a_peer_that_is_away_is_dialled_until_it_is_there(nodes, make_sample, tmp_path, told_later) -> None:
+    sample = make_sample(100_000)
+    away, leech = await nodes.start(), await nodes.start()
+    leech._opened().apply_settings({"min_reconnect_time": 0})  # each tick, not after 1, 2, 3, … seconds
+    transfer = await leech.add(sample.metainfo, tmp_path / "copy", peers=[] if told_later else [away.endpoint])
+    transfer.add_peers([away.endpoint])
+    failed: list[alerts.PeerWent] = []
+    take = transfer.take
+
+    def note(event) -> None:  # type: ignore[no-untyped-def]
+        take(event)
+        failed.extend([event] if isinstance(event, alerts.PeerWent) else [])
+
+    transfer.take = note
+    async with asyncio.timeout(30):
+        while len(failed) < 5:  # libtorrent gives a peer up after three
+            await transfer._changed.wait()
+    await away.add(sample.metainfo, sample.path, complete=True)
+    await within(20, transfer.wait_held())
