@@ -1,7 +1,7 @@
 """Peers that are away, and how they are dialled for as long as they may come back.
 
-Owns that one setting of a session. libtorrent 2.1.1 gives a figure other than 3 only to the torrents that it has when the
-setting changes. So whoever entered later would give up a peer for good after three attempts, five seconds after the
+Owns that one setting of a session. libtorrent 2.1.1 gives a figure other than 3 only to the torrents that it has when
+the setting changes. So whoever entered later would give up a peer for good after three attempts, five seconds after the
 first. Hence the setting changes, by one, whenever torrents learned of peers.
 """
 
