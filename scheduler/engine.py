@@ -16,7 +16,7 @@ import structlog
 from bitdew.clock import wait_at_most
 from bitdew.core.draining import Drain
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.states import PlacementState
+from bitdew.core.states import MACHINE, PlacementState
 from bitdew.tasks import first_of, to_the_end
 
 from ..catalog.data_store import Datum
@@ -29,7 +29,7 @@ from .decisions import Decisions, decide
 from .gathering import Gathered, Gathering
 from .hosts import HostChange
 from .known import Known
-from .lookout import Lookout
+from .lookout import HOSTS, Lookout
 from .planner import Outlook, Place, Plan, plan
 from .planner.snapshot import PlannerSettings, Snapshot
 
@@ -325,6 +325,8 @@ class Engine:
         for machine in decided.machines:
             given = gathered.deployments[machine.deployment]
             self.books.machine_changed(gathered.machines[machine.uid], machine, given)
+        if any(machine.state in MACHINE.ends() for machine in decided.machines):
+            self._known.changes.bump(HOSTS)
         return changed
 
     # Watching -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from .hosts import HostChange
 from .known import Known
 
 HOSTS: Final = "hosts"
-"""The topic of all hosts: whoever waits for any of them to change."""
+"""The topic of all hosts: whoever waits for any of them to change, or to have room."""
 FEW: Final = 1000
 """Data that are looked up one by one rather than among all that a host has."""
 
@@ -152,6 +152,8 @@ class Lookout:
     async def has_room(self, hosts: Collection[HostId]) -> None:
         """These hosts joined, changed or have room: what waits for such hosts is looked at."""
         wishes, agenda, store = self._known.wishes, self.agenda, self._known.store
+        if hosts:
+            self._known.changes.bump(HOSTS)
         for host in hosts:
             record = self._known.hosts.get(host)
             if record is None or record.state is not HostState.ALIVE:

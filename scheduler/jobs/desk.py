@@ -36,7 +36,7 @@ from .matching import objection
 from .matchmaker import Matchmaker
 from .records import JobInput, JobRecord, ResultRecord, RunRecord
 from .settling import Case, Settler
-from .store import TOPIC, JobStore
+from .store import QUEUE, TOPIC, JobStore
 from .submitting import laid_out, name_of, specs_of
 
 MOST_TOLD: Final = 50
@@ -95,7 +95,8 @@ class Desk:
             for index, spec in enumerate(specs)
         ]
         if await self._store.add(jobs):
-            self._known.changes.bump(TOPIC)
+            for topic in (TOPIC, QUEUE):
+                self._known.changes.bump(topic)
             shown = jobs[: limits.PAGE]
             names = await self._known.data.get({one.data for one in inputs})
             return JobList(jobs=[self._view(job, [], [], names) for job in shown])

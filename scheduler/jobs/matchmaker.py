@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from bitdew.clock import wait_at_most
 from bitdew.core.errors import error
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.job import Caps
 from bitdew.core.states import HostState, PlacementState, RunState
 from bitdew.tasks import first_of, to_the_end
 from bitdew.wire.models import ErrorView
@@ -28,24 +29,27 @@ from ..lookout import HOSTS
 from ..planner.snapshot import HostRow
 from .judging import judge
 from .matching import HostOffer, Picture, Waiting, match
+from .queue_store import QueueStore
 from .records import JobRecord, RunRecord
 from .settling import Case, Settler
-from .store import TOPIC, JobStore
+from .store import QUEUE, JobStore
 
 log = structlog.get_logger(__name__)
 
 LEASE: Final = timedelta(seconds=60)
 """How long a host may say nothing of a run, while it says other things."""
-HEADS: Final = 200
-"""Jobs of each kind of each user that are looked at together."""
+HEADS: Final = 1000
+"""Jobs of each kind of each user that are looked at together, at most: more than can begin only if some may not yet."""
 OVERRUN: Final = timedelta(minutes=5)
 """How long beyond its time a run may be said to run: its host should have ended it."""
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 NAP: Final = 30.0
-SHORT_NAP: Final = 5.0
-"""Seconds until another look while something waits: what is free changes also where nobody tells."""
+"""Seconds until another look though nothing woke the loop: data that a job reads may have ended."""
 DEFECT_PAUSE: Final = 5.0
+AFTER: Final = timedelta(milliseconds=10)
+"""How long after a lease ended it is looked at: it lasts for all of its length."""
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _CLAIMED: Final = frozenset({RunState.STORING, RunState.DONE})
 
 HostRows = Callable[[], Mapping[HostId, HostRow]]
@@ -63,47 +67,83 @@ class Gathered:
     """When a job that failed may be tried again."""
 
 
+@dataclass(slots=True)
+class _Looked:
+    """What was made of some of the jobs that are queued."""
+
+    cases: dict[Uid, Case] = field(default_factory=dict)
+    waiting: list[Waiting] = field(default_factory=list)
+    dead: dict[Uid, str] = field(default_factory=dict)
+    wakes: list[datetime] = field(default_factory=list)
+    inputs: set[Uid] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a run takes, of whom: it stays the same for all of a job's life."""
+
+    owner: str
+    caps: Caps
+    runtime: timedelta
+    many: bool
+    """Whether the job has several replicas: it may need another run although some go on."""
+
+
 class Matchmaker:
     """Gives runs to hosts."""
 
-    def __init__(self, known: Known, store: JobStore, settler: Settler, leadership: Leadership, rows: HostRows) -> None:
+    def __init__(
+        self,
+        known: Known,
+        store: JobStore,
+        queue: QueueStore,
+        settler: Settler,
+        leadership: Leadership,
+        rows: HostRows,
+    ) -> None:
         """`rows` are all hosts as the planner sees them."""
         self._known = known
         self._store = store
+        self._queue = queue
         self._settler = settler
         self._leadership = leadership
         self._rows = rows
         self._began = known.clock.now()
         self._wake_at: datetime | None = None
-        self._waiting = False
+        self._taken: dict[Uid, _Taken] = {}
+        """Of the jobs that have runs which go on."""
+        self._served: dict[str, datetime] = {}
+        """When users were served last, as far as that was asked; only who leads serves anybody."""
+        self._epoch: int | None = None
 
     async def run(self) -> None:
         """Match whenever something changed and this process leads, until cancelled."""
         changes = self._known.changes
         while True:
             await self._leadership.gained()
-            seen, hosts = changes.version(TOPIC), changes.version(HOSTS)
+            seen, hosts = changes.version(QUEUE), changes.version(HOSTS)
             try:
                 await to_the_end(self.step())
             except Exception:
                 log.exception("the jobs can't be matched")
                 await self._known.clock.sleep(DEFECT_PAUSE)
                 continue
-            changed = changes.wait(TOPIC, seen, NAP), changes.wait(HOSTS, hosts, NAP)
+            changed = changes.wait(QUEUE, seen, NAP), changes.wait(HOSTS, hosts, NAP)
             await wait_at_most(self._known.clock, self._nap(), first_of(*changed, self._leadership.lost.wait()))
 
     def _nap(self) -> float:
-        longest = SHORT_NAP if self._waiting else NAP
         if self._wake_at is None:
-            return longest
-        return min(max((self._wake_at - self._known.clock.now()).total_seconds(), 0.01), longest)
+            return NAP
+        return min(max((self._wake_at - self._known.clock.now()).total_seconds(), 0.01), NAP)
 
     async def step(self) -> None:
         """Give up what is lost, and begin what can begin."""
         async with self._known.database.facts():
+            if self._epoch != self._leadership.epoch:
+                self._epoch, self._served = self._leadership.epoch, {}  # another process served them meanwhile
             now = self._known.clock.now()
-            await self._give_up_lost(now)
-            gathered = await self.gather(now)
+            live = await self._still_there(await self._live(), now)
+            gathered = await self._gather(now, live)
             found = match(gathered.picture, now)
             changed: dict[Uid, Case] = {}
             for uid, missing in gathered.dead.items():
@@ -117,38 +157,81 @@ class Matchmaker:
                 changed[uid].judge(now)
             if changed:
                 await self._settler.settle(list(changed.values()), check=self._leadership.check)
-            self._wake_at = gathered.wake_at
-            self._waiting = len(gathered.picture.waiting) > len({one.job for one in found})
+            self._served.update((changed[one.job].job.owner, now) for one in found)
+            moments = [self._silent_at(run) for run in live]
+            self._wake_at = min([*moments, *([gathered.wake_at] if gathered.wake_at else [])], default=None)
 
-    async def gather(self, now: datetime, only: Collection[Uid] | None = None) -> Gathered:
-        """What waits, or these jobs of it, and what is free. Under the facts lock."""
-        live = await self._store.live_runs()
-        jobs = await self._store.unfinished(HEADS) if only is None else list((await self._store.jobs(only)).values())
-        runs = await self._store.runs([job.uid for job in jobs])
-        cases = {job.uid: Case.of(job, runs[job.uid]) for job in jobs}
-        working = await self._store.jobs({run.job for run in live} - cases.keys())
-        working |= {uid: case.job for uid, case in cases.items()}
-        inputs = {one.data for job in jobs for one in job.inputs}
+    async def gather(self, now: datetime, only: Collection[Uid]) -> Gathered:
+        """What these jobs wait for, and what is free. Under the facts lock."""
+        return await self._gather(now, await self._live(), only)
+
+    async def _live(self) -> list[RunRecord]:
+        """The runs that go on. What each takes is known from now on."""
+        live = await self._queue.live_runs()
+        jobs = {run.job for run in live}
+        self._taken = {uid: taken for uid, taken in self._taken.items() if uid in jobs}
+        for uid, job in (await self._store.jobs(jobs - self._taken.keys())).items():
+            caps = job.spec.caps
+            runtime = timedelta(seconds=caps.runtime)
+            self._taken[uid] = _Taken(job.owner, caps, runtime, many=job.spec.replicas > 1)
+        return live
+
+    async def _gather(self, now: datetime, live: Sequence[RunRecord], only: Collection[Uid] | None = None) -> Gathered:
+        offers = self._offers(live)
+        if only is None:
+            looked = await self._look_into_queue(_most(offers), now)
+            looked = await self._look(await self._store.jobs(self._begun(live)), now, looked)
+        else:
+            looked = await self._look(await self._store.jobs(only), now, _Looked(), early=True)
+        picture = Picture(
+            waiting=looked.waiting,
+            hosts=offers,
+            held=await self._held(looked.inputs),
+            working=self._working(live),
+            served=await self._served_last({job.owner for job in looked.waiting}) if only is None else {},
+        )
+        return Gathered(picture, looked.cases, looked.dead, min(looked.wakes, default=None))
+
+    def _begun(self, live: Sequence[RunRecord]) -> set[Uid]:
+        return {run.job for run in live if self._taken[run.job].many}
+
+    async def _look_into_queue(self, most: int, now: datetime) -> _Looked:
+        """Of each kind the first jobs, `most` of which could begin; further ones only where some of these may not."""
+        heads, before = max(1, min(most, HEADS)), 0
+        while True:
+            jobs = await self._queue.heads(heads)
+            looked = await self._look({job.uid: job for job in jobs}, now, _Looked())
+            no_more = len(jobs) < heads or len(jobs) == before  # no kind has further ones
+            if no_more or heads >= HEADS or len(looked.waiting) == len(jobs):
+                return looked
+            heads, before = min(4 * heads, HEADS), len(jobs)
+
+    async def _look(
+        self, jobs: Mapping[Uid, JobRecord], now: datetime, looked: _Looked, *, early: bool = False
+    ) -> _Looked:
+        """Sort these jobs; `early`: also those that wait out a failure."""
+        runs = await self._store.runs(jobs)
+        cases = {job.uid: Case.of(job, runs[job.uid]) for job in jobs.values()}
+        looked.cases |= cases
+        inputs = {one.data for job in jobs.values() for one in job.inputs}
+        looked.inputs |= inputs
         data = await self._known.data.get(inputs) if inputs else {}
-        waiting, dead, wakes = list[Waiting](), dict[Uid, str](), list[datetime]()
         for case in cases.values():
             if (gone := _gone(case.job, data)) is not None:
-                dead[case.job.uid] = gone
+                looked.dead[case.job.uid] = gone
                 continue
             missing = judge(case.job.spec, list(case.runs.values())).missing if not case.job.ended else 0
             if missing and (again := _again_at(case)) > now:
-                wakes.append(again)
-                missing = 0 if only is None else missing
+                looked.wakes.append(again)
+                missing = missing if early else 0
             if missing:
-                waiting.append(self._waits(case, missing, data))
-        picture = Picture(
-            waiting=waiting,
-            hosts=self._offers(live, working),
-            held=await self._held(inputs),
-            working=_working(live, working),
-            served=await self._store.served({job.owner for job in waiting}),
-        )
-        return Gathered(picture, cases, dead, min(wakes, default=None))
+                looked.waiting.append(self._waits(case, missing, data))
+        return looked
+
+    async def _served_last(self, owners: Collection[str]) -> dict[str, datetime]:
+        unknown = [owner for owner in owners if owner not in self._served]
+        self._served |= dict.fromkeys(unknown, LONG_AGO) | await self._queue.served(unknown)
+        return {owner: moment for owner in owners if (moment := self._served[owner]) != LONG_AGO}
 
     def _waits(self, case: Case, missing: int, data: Mapping[Uid, Datum]) -> Waiting:
         job, runs = case.job, case.runs.values()
@@ -169,12 +252,12 @@ class Matchmaker:
             index=job.index,
         )
 
-    def _offers(self, live: Sequence[RunRecord], jobs: Mapping[Uid, JobRecord]) -> dict[HostId, HostOffer]:
+    def _offers(self, live: Sequence[RunRecord]) -> dict[HostId, HostOffer]:
         """What hosts have free. What their machines have is not lent to jobs too."""
         cpus, memory, runs = dict[HostId, int](), dict[HostId, int](), Counter[HostId]()
         for run in live:
             runs[run.host] += 1
-            caps = jobs[run.job].spec.caps
+            caps = self._taken[run.job].caps
             cpus[run.host] = cpus.get(run.host, 0) + caps.cpus
             memory[run.host] = memory.get(run.host, 0) + caps.memory
         offers = {}
@@ -204,35 +287,59 @@ class Matchmaker:
 
     # Silence --------------------------------------------------------------------------------------------------------
 
-    async def _give_up_lost(self, now: datetime) -> None:
-        live = await self._store.live_runs()
-        jobs, cases = await self._store.jobs({run.job for run in live}), dict[Uid, Case]()
-        lost = {run.uid: why for run in live if (why := self._lost(run, jobs[run.job], now))}
-        runs = await self._store.runs({run.job for run in live if run.uid in lost})
+    async def _still_there(self, live: Sequence[RunRecord], now: datetime) -> list[RunRecord]:
+        """Those of these runs that are not lost; the others are given up."""
+        lost = {run.uid: why for run in live if (why := self._lost(run, now))}
+        if not lost:
+            return list(live)
+        cases = await self._settler.cases(list(lost))
         for run in live:
             if run.uid not in lost:
                 continue
-            case = cases.setdefault(run.job, Case.of(jobs[run.job], runs[run.job]))
             name = self._known.hosts.name(run.host)
             fault = error("job.host-lost", f"Run {run.uid[:8]} on {name} was given up", why=lost[run.uid])
-            case.end(run.uid, RunState.LOST, now, ErrorView.of(fault), tell="it was given up: it runs elsewhere")
-        for case in cases.values():
+            tell = "it was given up: it runs elsewhere"
+            cases[run.uid].end(run.uid, RunState.LOST, now, ErrorView.of(fault), tell=tell)
+        changed = list({case.job.uid: case for case in cases.values()}.values())
+        for case in changed:
             case.judge(now)
-        if cases:
-            log.info("runs are lost", runs=len(lost))
-            await self._settler.settle(list(cases.values()), check=self._leadership.check)
+        log.info("runs are lost", runs=len(lost))
+        await self._settler.settle(changed, check=self._leadership.check)
+        return [run for run in live if run.uid not in lost]
 
-    def _lost(self, run: RunRecord, job: JobRecord, now: datetime) -> str:
+    def _lost(self, run: RunRecord, now: datetime) -> str:
         """Why a run is given up, or nothing."""
         record = self._known.hosts.get(run.host)
         if record is None or record.state in {HostState.LOST, HostState.BANNED}:
             return f"the host is {record.state if record else 'gone'}"
         if now - max(run.heard, self._began) > LEASE:
             return f"the host has said nothing of it for {LEASE.total_seconds():.0f} s"
-        allowed = timedelta(seconds=job.spec.caps.runtime) + OVERRUN
-        if run.state is RunState.RUNNING and now - run.since > allowed:
+        if run.state is RunState.RUNNING and now - run.since > self._taken[run.job].runtime + OVERRUN:
             return "its host should have ended it long ago"
         return ""
+
+    def _silent_at(self, run: RunRecord) -> datetime:
+        """When a run is given up unless its host says something of it; or ends it, if it is to."""
+        silent = max(run.heard, self._began) + LEASE
+        if run.state is RunState.RUNNING:
+            silent = min(silent, run.since + self._taken[run.job].runtime + OVERRUN)
+        return silent + AFTER
+
+    def _working(self, live: Sequence[RunRecord]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for run in live:
+            taken = self._taken[run.job]
+            found[taken.owner] = found.get(taken.owner, 0) + taken.caps.cpus
+        return found
+
+
+def _most(offers: Mapping[HostId, HostOffer]) -> int:
+    """How many runs could begin at most: each takes a processor."""
+    room = 0
+    for offer in offers.values():
+        if not offer.refuses and offer.cpus > 0:
+            room += offer.cpus if offer.slots is None else max(0, min(offer.cpus, offer.slots))
+    return room
 
 
 def _gone(job: JobRecord, data: Mapping[Uid, Datum]) -> str | None:
@@ -257,11 +364,3 @@ def _again_at(case: Case) -> datetime:
         return case.job.created
     pause = min(FIRST_PAUSE * (1 << min(len(failed) - 1, 16)), LONGEST_PAUSE)
     return max(run.since for run in failed) + pause
-
-
-def _working(live: Sequence[RunRecord], jobs: Mapping[Uid, JobRecord]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for run in live:
-        job = jobs[run.job]
-        found[job.owner] = found.get(job.owner, 0) + job.spec.caps.cpus
-    return found

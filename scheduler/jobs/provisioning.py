@@ -22,7 +22,7 @@ from ...catalog.leadership import Leadership
 from ..known import Known
 from .provision_store import ProvisionStore
 from .provisions import Demand, Provision
-from .store import TOPIC
+from .store import QUEUE
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Provisioner:
         """Follow the queue while this process leads, until cancelled."""
         while True:
             await self._leadership.gained()
-            seen = self._known.changes.version(TOPIC)
+            seen = self._known.changes.version(QUEUE)
             try:
                 await to_the_end(self.step())
             except Exception:
@@ -75,7 +75,7 @@ class Provisioner:
                 continue
             left = NAP if self._wake_at is None else (self._wake_at - self._known.clock.now()).total_seconds()
             nap = min(max(left, 0.05), NAP)
-            await wait_at_most(self._known.clock, nap, self._known.changes.wait(TOPIC, seen, nap))
+            await wait_at_most(self._known.clock, nap, self._known.changes.wait(QUEUE, seen, nap))
 
     async def step(self) -> None:
         """Deploy what jobs wait for, and end what none wants any more."""

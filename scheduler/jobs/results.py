@@ -71,8 +71,10 @@ class Results:
 
     async def missing(self, run: RunRecord) -> Collection[str]:
         """The outputs of a run that were claimed and have not been handed over."""
+        if not run.outputs:
+            return []
         kept = {one.path for one in (await self._store.results([run.uid])).get(run.uid, [])}
-        return [one.path for one in run.outputs or () if one.path not in kept]
+        return [one.path for one in run.outputs if one.path not in kept]
 
     async def _chosen(self, uid: str, caller: Subject) -> tuple[JobRecord, RunRecord]:
         """The caller's run `uid`, if its outputs are the job's results."""

@@ -25,7 +25,7 @@ from ..finding import find_deployment, find_machine, own_machine, require_owner
 from ..inner_hosts import InnerHosts
 from ..known import Known
 from ..records import MachineRecord
-from .store import TOPIC, JobStore
+from .store import QUEUE, JobStore
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +137,7 @@ class Retiring:
         changes = self._known.changes
         while True:
             await self._leadership.gained()
-            seen, jobs = changes.version(RETIRING), changes.version(TOPIC)
+            seen, jobs = changes.version(RETIRING), changes.version(QUEUE)
             try:
                 await to_the_end(self.step())
             except Exception:
@@ -147,7 +147,7 @@ class Retiring:
             nap = SHORT_NAP if self._drains else NAP
             changed = [changes.wait(RETIRING, seen, nap)]
             if self._drains:
-                changed.append(changes.wait(TOPIC, jobs, nap))
+                changed.append(changes.wait(QUEUE, jobs, nap))
             await wait_at_most(self._known.clock, nap, first_of(*changed, self._leadership.lost.wait()))
 
     async def step(self) -> None:

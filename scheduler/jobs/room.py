@@ -17,6 +17,7 @@ from .http import job_routes, retiring_routes, run_routes
 from .matchmaker import Matchmaker
 from .provision_store import ProvisionStore
 from .provisioning import Provisioner
+from .queue_store import QueueStore
 from .removal_store import JobRemovalStore
 from .removing import Remover
 from .results import Results
@@ -63,7 +64,8 @@ class JobRoom:
         """`machines_idle`: seconds after which machines end that were deployed for jobs and have none."""
         self.store = JobStore(known.database)
         settler = Settler(known, self.store, engine.lookout.data_changed)
-        self.matchmaker = Matchmaker(known, self.store, settler, leadership, lambda: engine.books.index)
+        queue = QueueStore(known.database)
+        self.matchmaker = Matchmaker(known, self.store, queue, settler, leadership, lambda: engine.books.index)
         results = Results(known, self.store, publishing)
         self.runs = Runs(known, self.store, settler, results)
         self.desk = Desk(known, self.store, settler, self.matchmaker, data, attributes, disks)

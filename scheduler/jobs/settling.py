@@ -22,7 +22,7 @@ from ..known import Known
 from ..records import OrderRecord
 from .judging import Judgement, Verdict, judge
 from .records import JobRecord, RunRecord
-from .store import TOPIC, JobStore
+from .store import QUEUE, TOPIC, JobStore
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Case:
         changed: Those of them that are not as they are stored.
         cancelled: Hosts that are to hear that a run is not wanted any more: run and why.
         news: Whether anything but figures and signs of life changed: then whoever waits for the job is woken.
+        stirs: Whether there is room now, or need of a run: then whoever matches jobs is woken too.
     """
 
     job: JobRecord
@@ -44,6 +45,7 @@ class Case:
     changed: set[Uid] = field(default_factory=set)
     cancelled: dict[Uid, str] = field(default_factory=dict)
     news: bool = False
+    stirs: bool = False
 
     @classmethod
     def of(cls, job: JobRecord, runs: Iterable[RunRecord]) -> Case:
@@ -54,6 +56,7 @@ class Case:
         """A run is as given now."""
         known = self.runs.get(run.uid)
         self.news = self.news or known is None or (known.state, known.digest) != (run.state, run.digest)
+        self.stirs = self.stirs or run.ended
         self.runs[run.uid] = run
         if run.uid not in self.begun:
             self.changed.add(run.uid)
@@ -89,7 +92,7 @@ class Case:
             if not run.ended:
                 self.end(run.uid, RunState.CANCELLED, now, None, tell=why)
         self.job = replace(self.job, state=JOB.check(self.job.state, JobState.CANCELLED), since=now)
-        self.news = True
+        self.news = self.stirs = True
 
     def fail(self, reason: ErrorView, now: datetime) -> None:
         """The job can't be done."""
@@ -98,7 +101,7 @@ class Case:
                 self.end(run.uid, RunState.CANCELLED, now, None, tell=reason.message)
         view = reason.model_dump(mode="json")
         self.job = replace(self.job, state=JOB.check(self.job.state, JobState.FAILED), since=now, reason=view)
-        self.news = True
+        self.news = self.stirs = True
 
     def judge(self, now: datetime) -> Judgement:
         """Let the runs make of the job what they make of it, and of each other."""
@@ -118,6 +121,7 @@ class Case:
             kept = min(done, key=lambda run: run.number).uid if state is JobState.DONE and done else None
             self.job = replace(self.job, state=state, since=now, reason=judgement.reason, kept=kept)
             self.news = True
+        self.stirs = self.stirs or (self.news and judgement.missing > 0 and not self.begun)
         return judgement
 
 
@@ -130,10 +134,11 @@ class Settler:
         self._store = store
         self._look_at = look_at
 
-    async def case(self, job: Uid) -> Case | None:
-        """A job and all its runs."""
-        jobs, runs = await self._store.jobs([job]), await self._store.runs([job])
-        return Case.of(jobs[job], runs[job]) if job in jobs else None
+    async def cases(self, runs: Collection[Uid]) -> dict[Uid, Case]:
+        """The jobs that these runs are of, each with all its runs, by the run."""
+        jobs, known = await self._store.with_runs(runs)
+        cases = [Case.of(job, known[job.uid]) for job in jobs]
+        return {uid: case for case in cases for uid in case.runs}
 
     async def settle(
         self,
@@ -142,8 +147,8 @@ class Settler:
         logs: Mapping[Uid, LogChunk] | None = None,
         done: Collection[tuple[HostId, Uid]] = (),
         check: Check | None = None,
-    ) -> None:
-        """Store what became of these jobs, order what follows, and tell those who wait."""
+    ) -> dict[Uid, int]:
+        """Store what became of these jobs, order what follows, and tell those who wait; how long the `logs` are now."""
         now, hosts = self._known.clock.now(), self._known.hosts
         orders: list[OrderRecord] = []
 
@@ -159,7 +164,7 @@ class Settler:
             for uid, cause in case.cancelled.items():
                 order(case, uid, OrderKind.CANCEL, cause)
         told = _told(cases, orders, logs or {})
-        await self._store.record(
+        ends = await self._store.record(
             now=now,
             jobs=[case.job for case in cases],
             begun=[case.runs[uid] for case in cases for uid in case.begun],
@@ -174,6 +179,7 @@ class Settler:
             hosts.order_waits(given.host, given.generation)
         self._known.tell(told, stored=True)
         self._look_at(told.data)
+        return ends
 
 
 def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Uid, Any]) -> Told:
@@ -183,6 +189,8 @@ def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Ui
         if case.news:  # a sign of life wakes nobody: thousands of hosts give one every few seconds
             # All its runs: what one of them claims is a verdict on the others.
             topics |= dict.fromkeys([TOPIC, case.job.uid, case.job.array, *case.runs])
+        if case.stirs:
+            topics[QUEUE] = None
         if case.begun or any(case.runs[uid].ended for uid in case.changed):
             data |= dict.fromkeys(one.data for one in case.job.inputs)
     topics |= dict.fromkeys(order.host for order in orders)

@@ -25,7 +25,7 @@ from ...catalog.tables import AttributeRow, DataRow, OriginRow
 from ..host_store import Check
 from .records import JobInput, JobRecord
 from .standing import Standing, job_for
-from .store import TOPIC, insert_jobs
+from .store import QUEUE, TOPIC, insert_jobs
 from .tables import JobRow, StandingMatchRow, StandingRow
 
 STANDING: Final = "standing jobs"
@@ -136,7 +136,7 @@ class StandingStore:
             await session.execute(insert(StandingMatchRow), marks)
             await insert_jobs(session, jobs)
             row.made += len(jobs)
-            along(session, Told(topics=(TOPIC, uid)))
+            along(session, Told(topics=(TOPIC, QUEUE, uid)))
         return Begun(jobs, left)
 
     # Reading --------------------------------------------------------------------------------------------------------

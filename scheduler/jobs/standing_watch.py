@@ -19,7 +19,7 @@ from bitdew.tasks import first_of, to_the_end
 from ...catalog.leadership import Leadership
 from ..known import Known
 from .standing_store import STANDING, StandingStore
-from .store import TOPIC
+from .store import QUEUE, TOPIC
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class StandingWatch:
             await self._leadership.gained()
             if epoch != self._leadership.epoch:
                 epoch, self._stale = self._leadership.epoch, True
-            standing, jobs = changes.version(STANDING), changes.version(TOPIC)
+            standing, jobs = changes.version(STANDING), changes.version(QUEUE)
             self._work.clear()
             try:
                 await to_the_end(self.step())
@@ -91,7 +91,7 @@ class StandingWatch:
                 continue
             waits = [self._work.wait(), changes.wait(STANDING, standing, LONG), self._leadership.lost.wait()]
             if any(backlog.data or backlog.more for backlog in self._backlogs.values()):
-                waits.append(changes.wait(TOPIC, jobs, LONG))  # a job that ends makes room
+                waits.append(changes.wait(QUEUE, jobs, LONG))  # a job that ends makes room
             await first_of(*waits)
 
     async def step(self) -> None:
@@ -131,7 +131,7 @@ class StandingWatch:
                 return
             if begun.jobs:
                 log.info("jobs for data", standing=uid, jobs=len(begun.jobs), waiting=len(backlog.data))
-                for topic in (TOPIC, uid):
+                for topic in (TOPIC, QUEUE, uid):
                     self._known.changes.bump(topic)
             for one in set(batch) - set(begun.left):
                 del backlog.data[one]

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Table, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from bitdew.core.ids import ContentRoot, HostId, Uid
-from bitdew.core.states import JOB, RUN, JobState
+from bitdew.core.states import RUN, JobState, RunState
 from bitdew.wire import limits
 from bitdew.wire.models import LogChunk, SpecModel
 
@@ -28,13 +28,15 @@ from .rows import fixed_values, job_from, job_values, run_from, run_values, shap
 from .tables import JobInputRow, JobRow, ResultRow, RunRow, StandingRow
 
 TOPIC: Final = "jobs"
-"""What whoever matches jobs waits for."""
+"""The topic of all jobs: for people, who see every change."""
+QUEUE: Final = "job queue"
+"""The topic of what begins and ends: a job came or needs another run, or a run is over; not of what only goes on."""
 _JOBS: Final[Table] = JobRow.metadata.tables[JobRow.__tablename__]
 _RUNS: Final[Table] = RunRow.metadata.tables[RunRow.__tablename__]
-_RUN_COLUMNS: Final = select(*(column for column in _RUNS.columns if column.name != "log"))
+RUN_COLUMNS: Final = select(*(column for column in _RUNS.columns if column.name != "log"))
 _IN_ORDER: Final = (JobRow.created, JobRow.array, JobRow.place)
-_JOB_ENDS: Final = sorted(JOB.ends())
-_RUN_ENDS: Final = sorted(RUN.ends())
+AT_WORK: Final = sorted(set(RunState) - RUN.ends())
+"""The states of runs that have not ended, named one by one, so that an index is used."""
 
 
 class JobStore:
@@ -54,7 +56,7 @@ class JobStore:
             if await session.get(StandingRow, array) is not None:  # its jobs alone have its uid for their array
                 return False
             await insert_jobs(session, jobs)
-            along(session, Told(topics=(TOPIC,)))
+            along(session, Told(topics=(TOPIC, QUEUE)))
         return True
 
     # Reading --------------------------------------------------------------------------------------------------------
@@ -65,16 +67,13 @@ class JobStore:
             return {}
         async with self._database.read() as session:
             rows = list(await session.scalars(select(JobRow).where(among(JobRow.uid, uids))))
-            return {job.uid: job for job in await _with_inputs(session, rows)}
+            return {job.uid: job for job in await with_inputs(session, rows)}
 
     async def find(self, prefix: str, most: int) -> list[JobRecord]:
         """Jobs whose uid, or whose array's, begins so; in their order."""
-        condition = or_(
-            JobRow.uid.startswith(prefix, autoescape=True), JobRow.array.startswith(prefix, autoescape=True)
-        )
-        query = select(JobRow).where(condition).order_by(*_IN_ORDER).limit(most)
+        query = select(JobRow).where(_called(prefix)).order_by(*_IN_ORDER).limit(most)
         async with self._database.read() as session:
-            return await _with_inputs(session, list(await session.scalars(query)))
+            return await with_inputs(session, list(await session.scalars(query)))
 
     async def page(
         self,
@@ -92,15 +91,13 @@ class JobStore:
         if states is not None:
             query = query.where(JobRow.state.in_(sorted(states)))
         if prefix:
-            query = query.where(
-                or_(JobRow.uid.startswith(prefix, autoescape=True), JobRow.array.startswith(prefix, autoescape=True))
-            )
+            query = query.where(_called(prefix))
         if after is not None:
             created, array, place = after
             behind = or_(JobRow.array > array, and_(JobRow.array == array, JobRow.place > place))
             query = query.where(or_(JobRow.created > created, and_(JobRow.created == created, behind)))
         async with self._database.read() as session:
-            return await _with_inputs(session, list(await session.scalars(query)))
+            return await with_inputs(session, list(await session.scalars(query)))
 
     async def counts(self, array: Uid | None = None) -> dict[JobState, int]:
         """How many jobs are in which state, of all or of one array."""
@@ -110,22 +107,11 @@ class JobStore:
         async with self._database.read() as session:
             return {JobState(state): number for state, number in await session.execute(query)}
 
-    async def unfinished(self, most: int) -> list[JobRecord]:
-        """Jobs that may need a run: of each kind of each user the first `most`, in the order of service."""
-        place = func.row_number().over(partition_by=JobRow.shape, order_by=(JobRow.priority.desc(), *_IN_ORDER))
-        ranked = select(JobRow.uid, place.label("place")).where(JobRow.state == JobState.QUEUED).subquery()
-        first = select(ranked.c.uid).where(ranked.c.place <= most)
-        # One with several replicas may need another run although some go on.
-        begun = and_(JobRow.state.not_in([*_JOB_ENDS, JobState.QUEUED]), _is_many())
-        query = select(JobRow).where(or_(JobRow.uid.in_(first), begun))
-        async with self._database.read() as session:
-            return await _with_inputs(session, list(await session.scalars(query)))
-
     async def runs(self, jobs: Collection[Uid]) -> dict[Uid, list[RunRecord]]:
         """All runs of these jobs, by job, in their order."""
         found: dict[Uid, list[RunRecord]] = {uid: [] for uid in jobs}
         if jobs:
-            query = _RUN_COLUMNS.where(among(RunRow.job, jobs)).order_by(RunRow.job, RunRow.number)
+            query = RUN_COLUMNS.where(among(RunRow.job, jobs)).order_by(RunRow.job, RunRow.number)
             async with self._database.read() as session:
                 for row in await session.execute(query):
                     found[Uid(row.job)].append(run_from(row))
@@ -134,7 +120,7 @@ class JobStore:
     async def run(self, uid: Uid) -> RunRecord | None:
         """One run."""
         async with self._database.read() as session:
-            row = (await session.execute(_RUN_COLUMNS.where(RunRow.uid == uid))).first()
+            row = (await session.execute(RUN_COLUMNS.where(RunRow.uid == uid))).first()
             return run_from(row) if row else None
 
     async def runs_by_uid(self, uids: Collection[Uid]) -> dict[Uid, RunRecord]:
@@ -142,19 +128,24 @@ class JobStore:
         if not uids:
             return {}
         async with self._database.read() as session:
-            return {Uid(r.uid): run_from(r) for r in await session.execute(_RUN_COLUMNS.where(among(RunRow.uid, uids)))}
+            return {Uid(r.uid): run_from(r) for r in await session.execute(RUN_COLUMNS.where(among(RunRow.uid, uids)))}
 
-    async def live_runs(self) -> list[RunRecord]:
-        """All runs that have not ended."""
+    async def with_runs(self, runs: Collection[Uid]) -> tuple[list[JobRecord], dict[Uid, list[RunRecord]]]:
+        """The jobs that these runs are of, and all runs of each of them, by job, in their order."""
         async with self._database.read() as session:
-            query = _RUN_COLUMNS.where(RunRow.state.not_in(_RUN_ENDS)).order_by(RunRow.started, RunRow.uid)
-            return [run_from(row) for row in await session.execute(query)]
+            of = select(RunRow.job).where(among(RunRow.uid, runs))
+            rows = list(await session.scalars(select(JobRow).where(JobRow.uid.in_(of))))
+            found: dict[Uid, list[RunRecord]] = {Uid(row.uid): [] for row in rows}
+            query = RUN_COLUMNS.where(among(RunRow.job, list(found))).order_by(RunRow.job, RunRow.number)
+            for row in await session.execute(query):
+                found[Uid(row.job)].append(run_from(row))
+            return await with_inputs(session, rows), found
 
     async def live_on(self, hosts: Collection[HostId]) -> dict[HostId, int]:
         """How many runs have not ended, for each of these hosts that has any."""
         query = (
             select(RunRow.host, func.count())
-            .where(among(RunRow.host, hosts), RunRow.state.not_in(_RUN_ENDS))
+            .where(among(RunRow.host, hosts), RunRow.state.in_(AT_WORK))
             .group_by(RunRow.host)
         )
         async with self._database.read() as session:
@@ -167,7 +158,7 @@ class JobStore:
         query = (
             select(JobInputRow.data, RunRow.host)
             .join(RunRow, RunRow.job == JobInputRow.job)
-            .where(among(JobInputRow.data, data), RunRow.state.not_in(_RUN_ENDS))
+            .where(among(JobInputRow.data, data), RunRow.state.in_(AT_WORK))
             .distinct()
         )
         found: dict[Uid, set[HostId]] = {}
@@ -175,20 +166,6 @@ class JobStore:
             for uid, host in await session.execute(query):
                 found.setdefault(Uid(uid), set()).add(HostId(host))
         return found
-
-    async def served(self, owners: Collection[str]) -> dict[str, datetime]:
-        """For each of these users when a run of theirs last began."""
-        if not owners:
-            return {}
-        query = (
-            select(JobRow.owner, func.max(RunRow.started))
-            .join(RunRow, RunRow.job == JobRow.uid)
-            .where(among(JobRow.owner, owners))
-            .group_by(JobRow.owner)
-        )
-        async with self._database.read() as session:
-            rows = await session.execute(query)
-            return {owner: moment for owner, moment in rows}  # noqa: C416 (rows are no pairs to a type checker)
 
     async def log(self, uid: Uid) -> Written:
         """What a run wrote, as far as it is kept."""
@@ -222,7 +199,7 @@ class JobStore:
         logs: Mapping[Uid, LogChunk] | None = None,
         check: Check | None = None,
         told: Told | None = None,
-    ) -> None:
+    ) -> dict[Uid, int]:
         """Store changes that belong together: all of them or none.
 
         Args:
@@ -235,7 +212,11 @@ class JobStore:
             logs: What runs wrote.
             check: Asked first, within the transaction: if it raises, nothing is stored.
             told: What other processes hear of it.
+
+        Returns:
+            For each run that wrote something, the characters that its log has now.
         """
+        ends = {}
         async with self._database.write() as session:
             if check is not None:
                 await check(session)
@@ -247,9 +228,10 @@ class JobStore:
             await close_orders(session, {*done, *((order.host, order.subject) for order in orders)}, now)
             await add_orders(session, orders, now)
             for uid, chunk in (logs or {}).items():
-                await _append_log(session, uid, chunk)
+                ends[uid] = await _append_log(session, uid, chunk)
             if told is not None:
                 along(session, told)
+        return ends
 
     async def add_result(self, result: ResultRecord) -> None:
         """Store that an output of a run is a datum now. Said twice, it is stored once."""
@@ -258,6 +240,13 @@ class JobStore:
                 session.add(
                     ResultRow(run=result.run, path=result.path, data=result.data, root=result.root, size=result.size)
                 )
+
+
+def _called(prefix: str) -> ColumnElement[bool]:
+    """Whose uid, or whose array's, begins so: digits from 0 to f, so that an index gives those between two texts."""
+    columns = JobRow.uid, JobRow.array
+    between = (and_(column >= prefix, column < f"{prefix}g") for column in columns)
+    return or_(*between)
 
 
 async def insert_jobs(session: AsyncSession, jobs: Sequence[JobRecord]) -> None:
@@ -274,7 +263,8 @@ async def insert_jobs(session: AsyncSession, jobs: Sequence[JobRecord]) -> None:
         await session.execute(insert(JobInputRow), inputs)
 
 
-async def _with_inputs(session: AsyncSession, rows: Sequence[JobRow]) -> list[JobRecord]:
+async def with_inputs(session: AsyncSession, rows: Sequence[JobRow]) -> list[JobRecord]:
+    """The jobs of these rows."""
     jobs = [job_from(row) for row in rows]
     if not jobs:
         return jobs
@@ -283,10 +273,6 @@ async def _with_inputs(session: AsyncSession, rows: Sequence[JobRow]) -> list[Jo
     for row in await session.scalars(query):
         inputs.setdefault(row.job, []).append(JobInput(Uid(row.data), row.path))
     return [replace(job, inputs=tuple(inputs.get(job.uid, ()))) for job in jobs]
-
-
-def _is_many() -> Any:
-    return JobRow.spec["replicas"].as_integer() > 1
 
 
 async def _put_jobs(session: AsyncSession, jobs: Collection[JobRecord]) -> None:
@@ -322,10 +308,11 @@ async def _put_runs(session: AsyncSession, runs: Collection[RunRecord]) -> None:
     await (await session.connection()).execute(change, rows)
 
 
-async def _append_log(session: AsyncSession, uid: Uid, chunk: LogChunk) -> None:
-    """Add what a run wrote."""
+async def _append_log(session: AsyncSession, uid: Uid, chunk: LogChunk) -> int:
+    """Add what a run wrote; how much it wrote in all."""
     row = await session.get(RunRow, uid, options=[undefer(RunRow.log)])
     if row is None:
-        return
+        return 0
     written = Written(row.log, row.log_end).after(chunk, limits.RUN_LOG)
     row.log, row.log_end = written.kept, written.end
+    return written.end

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ...catalog.database import Base, UtcDateTime
+
+_PROVIDED: Final = text("provision IS NOT NULL")
 
 
 class JobRow(Base):
@@ -17,7 +19,8 @@ class JobRow(Base):
     __tablename__ = "jobs"
     # What waits is looked for by its shape, and within it in the order in which it is served.
     __table_args__ = (
-        Index("ix_jobs_state_shape", "state", "shape"),
+        Index("ix_jobs_queue", "state", "shape", text("priority DESC"), "created", "array", "place"),
+        Index("ix_jobs_provision", "provision", "state", sqlite_where=_PROVIDED, postgresql_where=_PROVIDED),
         Index("ix_jobs_created", "created", "array", "place"),
         Index("ix_jobs_array_state", "array", "state"),
     )
