@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bitdew.core.attribute import Attribute
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name, new_uid
+from bitdew.core.job_path import checked_path
 from bitdew.core.states import JOB, JobState
 from bitdew.wire import limits
 from bitdew.wire import models as m
@@ -262,7 +263,4 @@ def input_name(root: ContentRoot, label: str) -> str:
 
 def _parts(path: str) -> list[str]:
     """The parts of a result's path, which a host has said."""
-    parts = path.split("/")
-    if not set(parts).isdisjoint({"", ".", ".."}) or "\\" in path:
-        raise error("input.invalid", f"A result can't be put at {path[:80]!r}", why="it leads out of its folder")
-    return parts
+    return checked_path(path, "where a result is put", field="path").split("/")

@@ -17,6 +17,7 @@ from bitdew.core.job import (
     Caps,
     JobSpec,
 )
+from bitdew.core.job_path import PATH_BYTES
 from bitdew.core.states import JobState, RunState
 
 from . import limits
@@ -25,7 +26,7 @@ from .model import Count, ErrorView, Model, NameText, RootText, Sentence, Size, 
 
 Plain = Annotated[str, Field(max_length=MOST_TEXT, pattern=r"^[^\x00]*$")]
 _CAPS = Caps()
-PathText = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]+$")]
+PathText = Annotated[str, Field(max_length=PATH_BYTES, pattern=r"^[^\x00]+$")]
 """A path below a job's own directory, with slashes. Whoever uses it checks that it stays there."""
 
 
@@ -98,7 +99,7 @@ class InputModel(Model):
 
     data: NameText
     """Its name or uid."""
-    path: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")] = ""
+    path: Annotated[str, Field(max_length=PATH_BYTES, pattern=r"^[^\x00]*$")] = ""
     """Where it stands in the job's directory; empty for its name."""
 
 

@@ -9,12 +9,13 @@ from typing import Any, Final
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import Uid, new_uid
 from bitdew.core.job import JobSpec
+from bitdew.core.job_path import checked_path
 from bitdew.core.states import JobState
 from bitdew.wire import limits
 from bitdew.wire.models import ErrorView
 
 from .records import JobInput, JobRecord
-from .submitting import PLACEHOLDER, checked_path, laid_out, name_of, put_in
+from .submitting import PLACEHOLDER, checked_outputs, laid_out, name_of, put_in
 
 _LONGEST: Final = "x" * limits.NAME
 """No datum's name is longer, and none has other characters than may stand in a path."""
@@ -65,7 +66,7 @@ def checked(standing: Standing) -> Standing:
     Raises:
         UserError: `input.invalid`.
     """
-    spec = put_in(standing.spec, _LONGEST)
+    spec = checked_outputs(put_in(standing.spec, _LONGEST))
     checked_path(standing.path.replace(PLACEHOLDER, _LONGEST))
     if PLACEHOLDER not in standing.path:  # else it depends on the datum: see `job_for`
         laid_out([*standing.inputs, JobInput(standing.uid, standing.path)])

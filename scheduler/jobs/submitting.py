@@ -8,23 +8,12 @@ from typing import Final
 
 from bitdew.core.errors import error
 from bitdew.core.job import JobSpec
+from bitdew.core.job_path import checked_path, pattern_parts
 from bitdew.wire.models import SubmitRequest
 
 from .records import JobInput
 
 PLACEHOLDER: Final = "{}"
-
-
-def checked_path(path: str) -> str:
-    """`path` if it stays in a job's directory.
-
-    Raises:
-        UserError: `input.invalid`.
-    """
-    if not set(path.split("/")).isdisjoint({"", ".", ".."}) or "\0" in path or "\\" in path:
-        why = "it is a path below the job's own directory"
-        raise error("input.invalid", f"{path[:80]!r} can't be an input's path", why=why, field="inputs")
-    return path
 
 
 def laid_out(inputs: Iterable[JobInput]) -> tuple[JobInput, ...]:
@@ -53,9 +42,19 @@ def specs_of(asked: SubmitRequest) -> list[JobSpec]:
     """
     spec = asked.spec.to_spec()
     if not asked.values:
-        return [spec]
+        return [checked_outputs(spec)]
+    return [checked_outputs(put_in(spec, value)) for value in asked.values]
 
-    return [put_in(spec, value) for value in asked.values]
+
+def checked_outputs(spec: JobSpec) -> JobSpec:
+    """`spec`, if every host can look for its outputs.
+
+    Raises:
+        UserError: `input.invalid`.
+    """
+    for pattern in spec.outputs:
+        pattern_parts(pattern)
+    return spec
 
 
 def put_in(spec: JobSpec, value: str) -> JobSpec:

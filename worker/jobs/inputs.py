@@ -11,44 +11,17 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Literal
 
 from bitdew.core.errors import error
+from bitdew.core.job_path import checked_path
 
-DEPTH: Final = 16
-NAME_BYTES: Final = 1024
-_PART_BYTES: Final = 255
 _CLONE: Final = 0x40049409
 _CHUNK: Final = 16 * 2**20
 
 Way = Literal["shown", "cloned", "copied"]
 """How an input is in the folder."""
-
-
-def checked_path(name: str, what: str = "input") -> PurePosixPath:
-    """`name`, if it can be a file's path inside a job's folder.
-
-    Raises:
-        UserError: `input.invalid`.
-    """
-    path = PurePosixPath(name)
-    parts = name.split("/")
-    if (
-        not name
-        or path.is_absolute()
-        or any(part in {"", ".", ".."} or len(os.fsencode(part)) > _PART_BYTES for part in parts)
-        or len(parts) > DEPTH
-        or len(os.fsencode(name)) > NAME_BYTES
-        or not name.isprintable()
-    ):
-        raise error(
-            "input.invalid",
-            f"{name[:140]!r} can't be the name of an {what}",
-            why="it is a path inside the job's folder, without '.', '..' and control characters",
-            field=what,
-        )
-    return path
 
 
 def place_for(work: Path, name: str) -> Path:
@@ -57,7 +30,7 @@ def place_for(work: Path, name: str) -> Path:
     Raises:
         UserError: `input.invalid`; also if another input is in the way.
     """
-    path = work / checked_path(name)
+    path = work / checked_path(name, field="input")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         for folder in list(path.relative_to(work).parents)[:-1]:

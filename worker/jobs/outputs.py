@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from bitdew.core.errors import error
-
-from .inputs import DEPTH, NAME_BYTES
+from bitdew.core.job_path import ANY_DEPTH, DEPTH, pattern_parts, why_no_path
 
 PATTERNS: Final = 64
-_PATTERN_BYTES: Final = 512
-_ANY_DEPTH: Final = "**"
 _REFUSED: Final = 100
 """Refusals that are told."""
 
@@ -65,31 +62,6 @@ class Outputs:
     refused: tuple[Refused, ...] = ()
 
 
-def checked_pattern(pattern: str) -> tuple[str, ...]:
-    """The parts of a pattern: `*`, `?` and `[…]` stay within a name, and `**` stands for folders at any depth.
-
-    Raises:
-        UserError: `input.invalid`.
-    """
-    parts = tuple(part for part in pattern.split("/") if part not in {"", "."})
-    if (
-        not parts
-        or pattern.startswith("/")
-        or ".." in parts
-        or len(parts) > DEPTH
-        or parts.count(_ANY_DEPTH) > 2
-        or len(os.fsencode(pattern)) > _PATTERN_BYTES
-        or not pattern.isprintable()
-    ):
-        raise error(
-            "input.invalid",
-            f"{pattern[:140]!r} can't be a pattern of outputs",
-            why="it is a path inside the job's folder, without '..', and with '**' twice at most",
-            field="out",
-        )
-    return parts
-
-
 def collect(
     work: Path, patterns: Sequence[str], limits: OutputLimits = OutputLimits(), exclude: Collection[str] = ()
 ) -> Outputs:
@@ -107,7 +79,7 @@ def collect(
     """
     if len(patterns) > PATTERNS:
         raise error("input.invalid", f"A job has {PATTERNS} patterns of outputs at most", field="out")
-    wanted = {pattern: checked_pattern(pattern) for pattern in patterns}
+    wanted = {pattern: pattern_parts(pattern) for pattern in patterns}
     hits: set[str] = set()
     found: list[Output] = []
     refused: list[Refused] = []
@@ -146,16 +118,14 @@ def _refusal(name: str, entry: os.stat_result) -> str:
         return "it is no regular file"
     if entry.st_nlink != 1:
         return "it has more than one name"
-    if not name.isprintable() or len(os.fsencode(name)) > NAME_BYTES:
-        return "its name is too long, or can't be written"
-    return ""
+    return why_no_path(name)
 
 
 def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether a path is what a pattern stands for, or lies below it."""
     if not pattern:
         return True
-    if pattern[0] == _ANY_DEPTH:
+    if pattern[0] == ANY_DEPTH:
         rest = pattern[1:]
         if not rest:
             return bool(parts)

@@ -7,11 +7,12 @@ import socket
 from pathlib import Path, PurePosixPath
 
 import pytest
-from bitdew.worker.jobs.outputs import OutputLimits, checked_pattern, collect, matches
+from bitdew.worker.jobs.outputs import OutputLimits, collect, matches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitdew.core.errors import BitDewError
+from bitdew.core.job_path import pattern_parts
 
 
 def put(work: Path, *names: str) -> None:
@@ -136,4 +137,4 @@ PART = st.sampled_from(["a", "b", "ab", "a.png", "b.root"])
 def test_a_pattern_without_depth_matches_as_the_library_says(path: list[str], pattern: list[str]) -> None:
     above = [path[: end + 1] for end in range(len(path))]
     expected = any(len(one) == len(pattern) and PurePosixPath(*one).match("/".join(pattern)) for one in above)
-    assert matches(path, checked_pattern("/".join(pattern))) == expected
+    assert matches(path, pattern_parts("/".join(pattern))) == expected
