@@ -75,7 +75,7 @@ async def _shapes(session: AsyncSession) -> list[str]:
     return [shape for shape in await session.scalars(select(every.c.shape)) if shape is not None]
 
 
-def _first(shape: str, most: int) -> Select[tuple[str]]:
+def _first(shape: str, most: int) -> Select[str]:
     its = JobRow.state == JobState.QUEUED, JobRow.shape == shape
     order = JobRow.priority.desc(), JobRow.created, JobRow.array, JobRow.place
     return select(JobRow.uid).where(*its).order_by(*order).limit(most)
