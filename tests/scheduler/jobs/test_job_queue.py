@@ -72,4 +72,4 @@ async def test_no_look_at_the_queue_goes_through_all_jobs_or_runs(database: Data
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
             steps = [step[-1] for step in plan]
             assert not [step for step in steps if step.startswith("SCAN job")], (statement, steps)
-            assert not [step for step in steps if "TEMP B-TREE" in step and "job_runs" not in statement], steps
+            assert "LIMIT" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)

@@ -30,7 +30,7 @@ def test_outputs_are_found_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert names(tmp_path, "*.png") == ["a.png", "b.png"]
     assert names(tmp_path, "**/*.png") == ["a.png", "b.png", "sub/d.png", "sub/deep/e.png"]
     assert names(tmp_path, "sub") == ["sub/d.png", "sub/deep/e.png"]
-    assert names(tmp_path, "sub/", "c.root") == ["c.root", "sub/d.png", "sub/deep/e.png"]
+    assert names(tmp_path, "sub", "c.root") == ["c.root", "sub/d.png", "sub/deep/e.png"]
     assert names(tmp_path, ".hidden.png") == [".hidden.png"]
     assert names(tmp_path, "[ab].png", "*.png") == ["a.png", "b.png"], "each once"
     assert names(tmp_path, "*", exclude=("c.root",)) == ["a.png", "b.png", "sub/d.png", "sub/deep/e.png"]
