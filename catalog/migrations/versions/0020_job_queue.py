@@ -14,8 +14,7 @@ _PROVIDED = sa.text("provision IS NOT NULL")
 def upgrade() -> None:
     """Make them."""
     op.drop_index("ix_jobs_state_shape", "jobs")
-    columns = ["state", "shape", sa.text("priority DESC"), "created", "array", "place"]
-    op.create_index("ix_jobs_queue", "jobs", columns)
+    op.create_index("ix_jobs_queue", "jobs", ["state", "shape", sa.text("priority DESC"), "created", "array", "place"])
     op.create_index(
         "ix_jobs_provision", "jobs", ["provision", "state"], sqlite_where=_PROVIDED, postgresql_where=_PROVIDED
     )
