@@ -142,11 +142,11 @@ def open_session(listen: Endpoint, limits: SwarmLimits) -> lt.session:
         # connections are scarce, idle ones go after a minute.
         "close_redundant_connections": False,
         "inactivity_timeout": 60,
-        # How: everybody is sent to at a time; deep request queues cost duplicates in the end game; a large write cache
-        # hides a full disk.
+        # How: all are sent to at a time; a large write cache hides a full disk. Deep request queues cost duplicates
+        # in the end game; shallow ones keep a peer slow that began slowly, so that some uplinks fill and others idle.
         "unchoke_slots_limit": -1,
         "max_out_request_queue": 64,
-        "request_queue_time": 1,
+        "request_queue_time": 2,
         "send_buffer_watermark": 1 << 20,
         "send_buffer_low_watermark": 64 << 10,
         "max_queued_disk_bytes": 16 << 20,

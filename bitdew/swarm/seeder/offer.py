@@ -2,7 +2,8 @@
 
 Owns the turns. As few peers at a time as fill the uplink are sent to: the first of them can pass on a whole piece while
 the others still wait, which a source that sends to all at once delays by their number. How many that are is found out:
-one more as long as that makes it faster.
+one more as long as that makes it faster. When every piece has left the source, there is nothing to pass on that others
+wait for, and all may be sent to at a time.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ MOST_AHEAD: Final = 16 * 2**20
 
 LAG_SECONDS: Final = 0.1
 """A peer that is so far behind the others, or ahead of them, is shown more at a time, or less."""
+END_SECONDS: Final = 1.5
+"""A peer that will be whole so soon may fetch from here whatever it lacks: it has asked others for most of it already,
+and what is left of them comes late."""
 MOST_FAVOUR: Final = 4.0
 LEAST_FAVOUR: Final = 0.1
 PACE_MEMORY: Final = 0.9
@@ -121,12 +125,10 @@ class Offer:
         if self.fault is not None:
             return
         if self._revealing.is_out:
-            self._open_to_laggards()
+            self._open_to_some()
         while True:
-            busy = sum(peer.is_busy for peer in self._peers)
-            waiting = [
-                p for p in self._peers if p.wants_more(self._ahead(p)) and (p.is_busy or busy < self._turns.number)
-            ]
+            has_turn = self._revealing.is_out or sum(peer.is_busy for peer in self._peers) < self._turns.number
+            waiting = [p for p in self._peers if p.wants_more(self._ahead(p)) and (p.is_busy or has_turn)]
             if not waiting:
                 return
             peer = min(waiting, key=self._standing)
@@ -145,14 +147,17 @@ class Offer:
             self.use(piece)
             peer.show(piece)
 
-    def _open_to_laggards(self) -> None:
-        """Where nothing is fresh any more, let those who are behind fetch whatever they don't have.
+    def _open_to_some(self) -> None:
+        """Where nothing is fresh any more, let those who are behind, or almost whole, fetch whatever they don't have.
 
         The others get it from each other. As much as the uplink has goes to whom that leaves behind.
         """
         for peer in self._peers:
-            if peer.is_open and self._lag(peer) > 1.0:
+            if peer.is_open and (self._lag(peer) > 1.0 or self._ends_soon(peer)):
                 peer.show_all(self._revealing.reveal_all(peer))
+
+    def _ends_soon(self, peer: SeederPeer) -> bool:
+        return self._revealing.pieces - self._revealing.count(peer) <= END_SECONDS * self._pace
 
     def _standing(self, peer: SeederPeer) -> int:
         """How far a peer is, in pieces. Whoever is behind comes first: something new lets it give to the others."""

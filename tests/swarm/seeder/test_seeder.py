@@ -318,6 +318,18 @@ async def test_when_all_pieces_are_out_one_who_is_behind_may_ask_for_any(seeder,
     assert offer.uploaded == 16384
 
 
+async def test_when_all_pieces_are_out_those_who_will_soon_be_whole_may_ask_for_any(seeder, sample, join) -> None:
+    await seeder.add(sample.metainfo, sample.path)
+    pieces = sample.metainfo.content.pieces
+    everything, quarter = set(range(pieces)), pieces // 4
+    first, second = set(range(quarter)), set(range(quarter, 2 * quarter))
+    one, other = await join(sample.metainfo, everything - first), await join(sample.metainfo, everything - second)
+    for peer, lacks in ((one, first), (other, second)):
+        # Neither is behind, and neither asks: shown piece by piece, they would be told of a part only.
+        told = await peer.hear(4, quarter)
+        assert {int.from_bytes(body, "big") for body in told} == lacks
+
+
 async def test_one_who_may_ask_for_any_piece_can_not_have_more_of_them_read_than_memory_is_for(
     seeder, sample, join, monkeypatch
 ) -> None:
