@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 C_co = TypeVar("C_co", covariant=True)
 _END: Final = object()
+_OUTSIDE: Final = "use `with bitdew.blocking.connect() as ...`, and not from inside its own loop"
 
 
 class Endless(Protocol[C_co]):
@@ -95,9 +96,19 @@ class Portal:
 
         return self.call(call())
 
+    def soon(self, work: Callable[..., object], *given: object) -> None:
+        """Have a function called in the loop, from any thread, and do not wait for it.
+
+        Raises:
+            RuntimeError: outside of the block.
+        """
+        if self._loop is None:
+            raise RuntimeError(_OUTSIDE)
+        self._loop.call_soon_threadsafe(work, *given)
+
     def _require(self) -> asyncio.AbstractEventLoop:
         if self._loop is None or threading.current_thread() is self._thread:
-            raise RuntimeError("use `with bitdew.blocking.connect() as ...`, and not from inside its own loop")
+            raise RuntimeError(_OUTSIDE)
         return self._loop
 
     @contextmanager

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Unpack
 from bitdew.core.restarting import Restart
 
 from .deployment import BlockingDeployment
+from .executor import JobExecutor
 from .job import BlockingJob, BlockingJobArray
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from types import ModuleType
 
     from bitdew.client.dew import Dew
     from bitdew.client.submitting import JobOptions
@@ -58,6 +60,18 @@ class BlockingWork:
                 yield BlockingJob(self.portal, job)
         finally:
             found.close()
+
+    def executor(
+        self,
+        *,
+        python: str = "python3",
+        modules: Sequence[ModuleType] = (),
+        trust_results: bool = False,
+        **options: Unpack[JobOptions],
+    ) -> JobExecutor:
+        """As `Dew.executor`: a `concurrent.futures.Executor`."""
+        pool = self.twin.executor(python=python, modules=modules, trust_results=trust_results, **options)
+        return JobExecutor(self.portal, pool)
 
     def deploy(
         self,

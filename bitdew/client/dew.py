@@ -61,6 +61,7 @@ class Dew(Work):
     """
 
     def __init__(self, grid: BitDew) -> None:
+        super().__init__()
         self.grid = grid
         self._reactions: list[Reaction] = []
         self._transfers = Transfers()
@@ -73,6 +74,7 @@ class Dew(Work):
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._end_pools()
         await self._transfers.end()
         await self.grid.__aexit__(kind, fault, trace)
 

@@ -69,6 +69,7 @@ class JobCalls(DataCalls, GetCalls):
         results: Attribute | str | None = None,
         provision: str | None = None,
         machines: int = 1,
+        request: str | None = None,
     ) -> list[m.JobView]:
         """Ask for a command to be run; with `values`, once for each of them.
 
@@ -83,6 +84,7 @@ class JobCalls(DataCalls, GetCalls):
             results: What should be true of its results; by default they stay in the repository.
             provision: A disk: where no host can run the jobs, machines are deployed from it for them.
             machines: How many such machines at most.
+            request: What the jobs have in common, their `array`, if the caller is to know it before: a new uid.
 
         Returns:
             The jobs; of an array the first thousand.
@@ -90,7 +92,7 @@ class JobCalls(DataCalls, GetCalls):
         Raises:
             BitDewError: `data.not-found`, `input.invalid`, `attribute.…`.
         """
-        request = m.SubmitRequest(
+        asked = m.SubmitRequest(
             name=None if name is None else checked_name(name, "job's name"),
             spec=m.SpecModel.of(spec),
             inputs=[m.InputModel(data=name_part(data), path=path) for data, path in inputs],
@@ -98,9 +100,9 @@ class JobCalls(DataCalls, GetCalls):
             results={"replica": 0} if results is None else chosen(results),
             provision=None if provision is None else name_part(provision),
             machines=machines,
-            request=new_uid(),
+            request=request or new_uid(),
         )
-        return (await self._call("POST", "/v1/jobs", m.JobList, body=request, seconds=SUBMIT_SECONDS)).jobs
+        return (await self._call("POST", "/v1/jobs", m.JobList, body=asked, seconds=SUBMIT_SECONDS)).jobs
 
     async def put_input(self, path: Path, *, sending: Callable[[int, int], None] | None = None) -> str:
         """Make a file a datum for jobs to read, and give its name. The same bytes are put once; they live for 30 days.
@@ -135,6 +137,11 @@ class JobCalls(DataCalls, GetCalls):
             for one in reply.jobs:
                 yield one
             after = reply.next
+
+    async def any_jobs(self, *, prefix: str, states: Sequence[JobState], wait: float) -> list[m.JobView]:
+        """A thousand jobs of one array, or of several whose uids begin so, at most; held open while there are none."""
+        query = {"prefix": prefix, "state": ",".join(states), "limit": str(limits.PAGE), "wait": f"{wait:g}"}
+        return (await self._call("GET", "/v1/jobs", m.JobList, query=query, seconds=wait + GRACE)).jobs
 
     async def job(self, uid: str, *, since: int = 0, wait: float = 0.0) -> m.JobView:
         """One job, by its uid or the beginning of it; with `wait`, held open so many seconds until it is past `since`.

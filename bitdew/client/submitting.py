@@ -88,7 +88,7 @@ async def submitted(
         BitDewError: as `BitDew.submit`; as `BitDew.put`, for inputs that are put first.
     """
     spec = spec_of(command, options)  # what is wrong with it is told before anything is put
-    inputs = [await _staged(grid, source, path) for path, source in _named(options.get("inputs", ()))]
+    inputs = await staged(grid, options)
     asking = asyncio.create_task(
         grid.submit(
             spec,
@@ -106,6 +106,11 @@ async def submitted(
     except asyncio.CancelledError:
         await _taken_back(grid, asking)
         raise
+
+
+async def staged(grid: BitDew, options: JobOptions) -> list[tuple[str, str]]:
+    """The data that jobs read, and where each stands in a job's folder. Raises what `BitDew.put` does."""
+    return [await _staged(grid, source, path) for path, source in _named(options.get("inputs", ()))]
 
 
 def spec_of(command: Sequence[str | os.PathLike[str]], options: JobOptions) -> JobSpec:

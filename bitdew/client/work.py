@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Unpack
+from weakref import WeakSet
 
 from bitdew.core.errors import error
 from bitdew.core.restarting import Restart
@@ -15,11 +16,13 @@ from bitdew.core.units import parse_size
 from .datum import Datum
 from .deployment import Deployment
 from .job import Job, JobArray
+from .pool import CallPool
 from .submitting import JobOptions, submitted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from types import ModuleType
 
     from bitdew.core.states import JobState
     from bitdew.wire import models as m
@@ -35,6 +38,14 @@ class Work:
     """
 
     grid: BitDew
+
+    def __init__(self) -> None:
+        self._pools: WeakSet[CallPool] = WeakSet()
+
+    async def _end_pools(self) -> None:
+        """Give up what was called and has not ended."""
+        for pool in list(self._pools):
+            await pool.end()
 
     # Jobs -----------------------------------------------------------------------------------------------------------
 
@@ -88,6 +99,37 @@ class Work:
         async with aclosing(self.grid.jobs(states=[JobState(one) for one in states], mine=mine)) as found:
             async for view in found:
                 yield Job(self.grid, view)
+
+    def executor(
+        self,
+        *,
+        python: str = "python3",
+        modules: Sequence[ModuleType] = (),
+        trust_results: bool = False,
+        **options: Unpack[JobOptions],
+    ) -> CallPool:
+        """Call Python functions on hosts, each call as a job; to be used with `async with`.
+
+            async with dew.executor(needs="python3>=3.11") as pool:
+                futures = [pool.submit(fit, run) for run in runs]
+
+        A function goes there by its code, with what it refers to in the program itself; what it imports must be there.
+        Its result comes back as a value: None, booleans, numbers, text, bytes, dates, and lists, tuples, dicts and sets
+        of them.
+
+        Args:
+            python: The program that runs calls.
+            modules: Modules of one's own whose functions and classes go along.
+            trust_results: Whether results are unpickled, so that they may be any object. Whoever makes a result can
+                then run code here: only for hosts that are all trusted.
+            options: See `JobOptions`; without `outputs` and `keep`.
+
+        Raises:
+            UserError: `input.invalid`, `attribute.requires`.
+        """
+        pool = CallPool(self.grid, options, python=python, modules=modules, trust_results=trust_results)
+        self._pools.add(pool)
+        return pool
 
     # Machines -------------------------------------------------------------------------------------------------------
 

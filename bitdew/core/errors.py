@@ -264,6 +264,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "The hosts that ran a job came to different results.",
         "Make sure that the same inputs give the same bytes, then submit it again, with more --attempts if need be.",
     ),
+    "job.garbled": ErrorKind(
+        "peer",
+        502,
+        8,
+        "What a host gave back of a call is no result.",
+        "Call it again, with replicas=3 if it goes on: what most hosts agree on counts.",
+    ),
     "job.host-lost": ErrorKind(
         "service", 500, 6, "The host of a job was lost.", "Nothing: it runs elsewhere while it has attempts left."
     ),
@@ -281,6 +288,23 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         7,
         "A job took more than it may.",
         "Allow it more (see bitdew job submit -h), or make it take less.",
+    ),
+    "job.python": ErrorKind(
+        "host",
+        409,
+        7,
+        "A host has another Python than the program whose functions it is to call.",
+        "Run the program with that Python, or say by needs= which hosts may be given calls.",
+    ),
+    "job.raised": ErrorKind(
+        "user",
+        422,
+        1,
+        "A call raised an exception that is none of Python's own.",
+        "Read the traceback, which is the cause of this error.",
+    ),
+    "job.result": ErrorKind(
+        "user", 422, 1, "What a call gave back can't come back.", "Give back plain values, and not too many of them."
     ),
     "leadership.lost": ErrorKind(
         "service",

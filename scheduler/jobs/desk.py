@@ -39,6 +39,8 @@ from .settling import Case, Settler
 from .store import QUEUE, TOPIC, JobStore
 from .submitting import laid_out, name_of, specs_of
 
+BREATH: Final = 0.2
+"""Seconds until jobs that are waited for are looked for again, however often any job changes."""
 MOST_TOLD: Final = 50
 """Hosts of which an explanation tells."""
 
@@ -148,15 +150,29 @@ class Desk:
     # Seeing ---------------------------------------------------------------------------------------------------------
 
     async def jobs(
-        self, *, owner: str | None, states: Collection[JobState] | None, prefix: str, after: str, limit: int
+        self,
+        *,
+        owner: str | None,
+        states: Collection[JobState] | None,
+        prefix: str,
+        after: str,
+        limit: int,
+        seconds: float,
     ) -> JobList:
-        """A page of jobs, oldest first.
+        """A page of jobs, oldest first; held open for so many `seconds` while there are none.
 
         Raises:
             UserError: `input.invalid`, for an `after` that no page gave.
         """
         place = _place_from(after) if after else None
-        found = await self._store.page(owner=owner, states=states, prefix=prefix, after=place, limit=limit + 1)
+        clock, changes = self._known.clock, self._known.changes
+        deadline = clock.monotonic() + seconds
+        while True:
+            seen = changes.version(TOPIC)  # before they are read, so that no change is missed
+            found = await self._store.page(owner=owner, states=states, prefix=prefix, after=place, limit=limit + 1)
+            if found or not await changes.wait(TOPIC, seen, deadline - clock.monotonic()):
+                break
+            await clock.sleep(BREATH)  # so that a grid where much happens is not asked at each change
         page, more = found[:limit], len(found) > limit
         return JobList(jobs=await self._views(page), next=_place_of(page[-1]) if more else None)
 

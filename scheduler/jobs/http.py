@@ -48,6 +48,7 @@ def job_routes(desk: Desk, remover: Remover) -> Routes:
             prefix=query.get("prefix", "")[:32],
             after=query.get("after", "")[:128],
             limit=max(1, int(call.number("limit", 100, limits.PAGE))),
+            seconds=call.number("wait", 0, limits.LONGEST_POLL),
         )
 
     async def show(call: Call[Nothing]) -> JobView:
