@@ -85,7 +85,7 @@ def test_the_examples_of_the_developers_guide_run(number: int, scope: dict[str, 
     if '"hep-inputs"' in program and ".put(" not in program:  # the guide has put it before
         scope["portal"].call(scope["grid"].put(Path("inputs.tar"), "hep-inputs"))
         Path("inputs.tar").unlink()
-    if ".submit" in program:  # a host that runs any command, as a machine does
+    if ".submit" in program or ".executor" in program:  # a host that runs any command, as a machine does
         scope["portal"].call(scope["add_host"]("vm", jobs="anything", memory=2**32, cpus=2))
     with contextlib.redirect_stdout(io.StringIO()):
         run(program, scope)

@@ -127,3 +127,11 @@ async def test_a_master_counts_words_on_many_workers(
     monkeypatch.chdir(tmp_path)
     await example("master_worker").main(tmp_path / "hamlet", ["to", "be", "or"])
     assert capsys.readouterr().out.splitlines()[-3:] == ["to: 2", "be: 2", "or: 1"]
+
+
+async def test_pi_is_estimated_by_calls_on_many_hosts(grid: Grid) -> None:
+    for name in ("vm1", "vm2"):
+        await grid.add_host(name, jobs="anything", memory=4 * 2**30, cpus=2)
+    pi = example("estimate_pi")
+    vars(pi)["hits"].__module__ = "__main__"  # as where it is run: functions of the program itself go along
+    assert 3.1 < await asyncio.to_thread(pi.main, 2) < 3.2

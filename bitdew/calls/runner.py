@@ -89,7 +89,7 @@ def _leave_raised(fault: BaseException, *, trust: bool) -> None:
 def _below(fault: BaseException) -> Any:
     """The traceback without this file's own frames."""
     trace = fault.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals is globals():
+    while trace is not None and trace.tb_frame.f_globals is globals():
         trace = trace.tb_next
     return trace
 

@@ -164,6 +164,7 @@ class Batches:
         """Return once it is closed and nothing is left. Whoever is cancelled meanwhile does not end it."""
         if self._work is not None:
             await asyncio.wait({self._work})
+        await self._forget_all()
 
     async def end(self) -> None:
         """Give up what has not ended, and leave nothing of it: as far as the service answers within some seconds."""
@@ -174,12 +175,7 @@ class Batches:
         for call in [*self._queue, *self._open()]:
             call.promise.cancel()
         self._queue.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TAKE_BACK):
-                for batch in list(self._batches.values()):
-                    with contextlib.suppress(BitDewError):  # it may never have come there
-                        await self._grid.cancel_job(batch.array)
-                    await self._forget(batch)
+        await self._forget_all()
 
     async def cancel_waiting(self) -> None:
         """Give up those that no host has begun with. Raises BitDewError."""
@@ -239,11 +235,12 @@ class Batches:
             self._to_send.clear()
             if self._queue:
                 async with self._sending:
-                    await self._ask(self._taken())
+                    if batch := self._taken():  # else they were given up meanwhile
+                        await self._ask(batch)
             else:
                 await self._to_send.wait()
 
-    def _taken(self) -> _Batch:
+    def _taken(self) -> _Batch | None:
         """The next calls that go together. What comes while others are sent gathers."""
         size = 0
         calls: list[Call] = []
@@ -253,6 +250,8 @@ class Batches:
                 break
             calls.append(self._queue.popleft())
             size += more
+        if not calls:
+            return None
         self._number += 1
         batch = _Batch(f"{self._first}{self._number:016x}", dict(enumerate(calls)))
         self._batches[batch.array] = batch
@@ -376,6 +375,15 @@ class Batches:
             raise error("job.garbled", f"What {outcome.host} gave back of {call.name} is no result", why=why)
         raw = await patiently(self._grid, lambda: self._grid.read(left.data, 0, left.size))
         return await asyncio.to_thread(came_of, raw, call.name, outcome.host, trust=self._trust)
+
+    async def _forget_all(self) -> None:
+        """End what is left, after an interruption or a fault."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKE_BACK):
+                for batch in list(self._batches.values()):
+                    with contextlib.suppress(BitDewError):  # it may never have come there
+                        await self._grid.cancel_job(batch.array)
+                    await self._forget(batch)
 
     async def _forget(self, batch: _Batch) -> None:
         """Nothing of it is needed any more."""
