@@ -40,7 +40,7 @@ from bitdew.catalog.scrubbing import Scrubber
 from bitdew.catalog.upload_http import upload_routes
 from bitdew.core.clock import Clock
 from bitdew.core.host import Endpoint
-from bitdew.core.ids import Uid
+from bitdew.core.ids import ContentRoot, Uid
 from bitdew.scheduler.changes import Changes
 from bitdew.scheduler.clearing import Clearing
 from bitdew.scheduler.deployments import Deployments
@@ -72,6 +72,7 @@ from bitdew.scheduler.planner import PlannerSettings
 from bitdew.scheduler.progress import ProgressBook
 from bitdew.scheduler.seeds import Seeds
 from bitdew.scheduler.sharing import share_progress
+from bitdew.scheduler.sought import Sought
 from bitdew.scheduler.store import SchedulerStore
 from bitdew.scheduler.sync import Sync
 from bitdew.scheduler.telling import Telling
@@ -170,6 +171,7 @@ class Rooms:
             machines_idle=machines_idle,
         )
         self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
+        self.sought = Sought(self._known)
         self.egress = Egress(self.contents.repository, pace, Permits(clock), self.sync.require_entitled)
         self.scrubber = Scrubber(
             self.contents,
@@ -180,7 +182,7 @@ class Rooms:
             is_busy=lambda: self.contents.repository.busy,
         )
         self.mender = Mender(
-            self.contents, clock, holders=self.sync.holders, join=join, is_mine=lambda: self.leadership.held
+            self.contents, clock, holders=self._holders, join=join, is_mine=lambda: self.leadership.held
         )
         counts, repository_room = FigureStore(database), self.contents.repository
         figures = Figures(self._known, self.engine, self.leadership, repository_room, authority, counts)
@@ -197,7 +199,7 @@ class Rooms:
             attribute_routes(self.attributes),
             shown_data_routes(self.disks, views),
             deprecation_routes(self.disks, views),
-            host_routes(self.sync, views, address),
+            host_routes(self.sync, self.sought, views, address),
             draining_routes(draining),
             event_routes(Telling(self._known, self.data)),
             deployment_routes(deployments, self._clearing),
@@ -221,6 +223,11 @@ class Rooms:
         self.registry.on_revoked = self._shut_out
         self.engine.end = self.data.end
         self.feed.listen(self._told.put_nowait)
+
+    async def _holders(self, root: ContentRoot) -> list[Endpoint]:
+        """Where the repository may fetch `root` from; whoever is dialled learns that it is sought."""
+        self.sought.seek(root)
+        return await self.sync.holders(root)
 
     async def _shut_out(self, subject: str) -> None:
         """Neither a host nor a publisher of this subject counts from now on."""
@@ -298,6 +305,7 @@ class Rooms:
                     self.registry.hear_revoked(subject)
                     await self._shut_out(subject)
                 self.sync.doubts.hear(told.doubted)
+                self.sought.hear(told.sought)
                 await self.contents.follow(told.data)
                 await self.engine.told(told)
             except Exception:
@@ -320,7 +328,7 @@ def all_routes() -> list[Route]:
         attribute_routes(unused),  # type: ignore[arg-type]
         shown_data_routes(unused, unused),  # type: ignore[arg-type]
         deprecation_routes(unused, unused),  # type: ignore[arg-type]
-        host_routes(unused, unused, nothing),  # type: ignore[arg-type]
+        host_routes(unused, unused, unused, nothing),  # type: ignore[arg-type]
         draining_routes(unused),  # type: ignore[arg-type]
         event_routes(unused),  # type: ignore[arg-type]
         deployment_routes(unused, unused),  # type: ignore[arg-type]

@@ -54,6 +54,7 @@ class Told:
         revoked: Subjects whose certificates were revoked.
         attributes: Attributes that have other wishes now.
         doubted: Hosts from which wrong pieces of some content came.
+        sought: Contents that are fetched from hosts by somebody who has no placement.
         resync: Anything may have changed, revocations included.
     """
 
@@ -65,6 +66,7 @@ class Told:
     revoked: tuple[str, ...] = ()
     attributes: tuple[Uid, ...] = ()
     doubted: tuple[tuple[HostId, ContentRoot], ...] = ()
+    sought: tuple[ContentRoot, ...] = ()
     resync: bool = False
 
 
@@ -255,6 +257,7 @@ def together(messages: Sequence[Told]) -> Told:
         revoked=tuple(dict.fromkeys(one for told in messages for one in told.revoked)),
         attributes=tuple(dict.fromkeys(one for told in messages for one in told.attributes)),
         doubted=tuple(dict.fromkeys(one for told in messages for one in told.doubted)),
+        sought=tuple(dict.fromkeys(one for told in messages for one in told.sought)),
     )
 
 
@@ -267,6 +270,7 @@ _LETTERS: Final = {
     "r": "revoked",
     "a": "attributes",
     "c": "doubted",
+    "l": "sought",
 }
 
 
@@ -302,6 +306,7 @@ def _read(payload: str) -> Told:
             revoked=tuple(map(str, part.get("r", ()))),
             attributes=tuple(map(Uid, part.get("a", ()))),
             doubted=tuple((HostId(host), ContentRoot(root)) for host, root in part.get("c", ())),
+            sought=tuple(map(ContentRoot, part.get("l", ()))),
             resync=not part.keys() <= _LETTERS.keys(),
         )
     except (ValueError, TypeError, AttributeError):

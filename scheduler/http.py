@@ -31,6 +31,7 @@ from bitdew.wire.models import (
     MachineView,
     Nothing,
     ScaleRequest,
+    SoughtReply,
     SyncReply,
     SyncRequest,
     WhereReply,
@@ -44,6 +45,7 @@ from .deployments import Deployments
 from .draining import Draining
 from .errands import Errands
 from .seeds import Seeds
+from .sought import Sought
 from .sync import Sync
 from .telling import Telling
 from .views import Views
@@ -104,7 +106,7 @@ def deprecation_routes(disks: Disks, views: Views) -> Routes:
     return routes
 
 
-def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Routes:
+def host_routes(sync: Sync, sought: Sought, views: Views, repository: RepositoryAddress) -> Routes:
     """Hosts, as they sync and as people see them."""
     routes = Routes()
 
@@ -114,6 +116,9 @@ def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Rout
             body = body.model_copy(update={"host": body.host.model_copy(update={"name": call.caller.name})})
         return await sync.sync(HostId(call.caller.subject_id), body, repository(call.request))
 
+    async def sought_there(call: Call[Nothing]) -> SoughtReply:
+        return await sought.at(HostId(call.caller.subject_id))
+
     async def show_all(_call: Call[Nothing]) -> HostList:
         return await views.hosts()
 
@@ -121,6 +126,7 @@ def host_routes(sync: Sync, views: Views, repository: RepositoryAddress) -> Rout
         return await views.host(call.path["host"])
 
     routes.add("POST", "/v1/sync", take_sync, body=SyncRequest, roles={Role.WORKER})
+    routes.add("GET", "/v1/sought", sought_there, roles={Role.WORKER})
     routes.add("GET", "/v1/hosts", show_all, roles=PEOPLE)
     routes.add("GET", "/v1/hosts/{host}", show, roles=PEOPLE)
     return routes

@@ -23,8 +23,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
-from bitdew.core.ids import HostId, Uid
+from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.states import INTENDED, MACHINE, PlacementState
 
 from ..catalog.among import among, among_pairs
@@ -116,6 +117,21 @@ class PlacementStore:
                     rows += await session.execute(query.where(*there))
                 found[uid] = {HostId(host): state == PlacementState.HELD for host, state in rows if host != asking}
         return found
+
+    async def sought_at(self, host: HostId, besides: Collection[ContentRoot], most: int) -> list[ContentRoot]:
+        """The contents that `host` holds and some other host fetches, or that are among `besides`.
+
+        `most` of them at most; those that are being fetched first, before those that are only ordered.
+        """
+        mine, its, same, other = PlacementRow, DataRow, aliased(DataRow), aliased(PlacementRow)
+        held = select(its.root).join(mine, mine.data == its.uid)
+        held = held.where(mine.host == host, mine.state == PlacementState.HELD)
+        coming = held.join(same, same.root == its.root).join(other, other.data == same.uid)
+        coming = coming.where(other.host != host, other.state.in_(sorted(INTENDED))).group_by(its.root)
+        begun = func.min(case((other.state == PlacementState.ASSIGNED, 1), else_=0))
+        found = [row.root for row in await self._rows(held.where(among(its.root, besides)))] if besides else []
+        found += [row.root for row in await self._rows(coming.order_by(begun).limit(most))]
+        return [ContentRoot(root) for root in dict.fromkeys(found)][:most]
 
     async def placed(self) -> set[Uid]:
         """The data of which some host has or should have a copy, dead ones included."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bitdew.core.states import PlacementState
 
 from .fetching import Copy
+from .parking import Parking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ class Copies:
     def __init__(self, around: Surroundings, held: dict[str, HeldCopy]) -> None:
         """`held` is what the journal knows of files that were verified before."""
         self._around = around
+        self.parking = around.parking = Parking(around)
         self._held = held
         self._copies: dict[str, Copy] = {}
         self._users: dict[str, set[str]] = {}

@@ -24,8 +24,6 @@ from .figures import Figures
 from .help import Help
 from .holding import Holding
 from .link import is_passing
-from .membership import Membership
-from .metainfo import metainfo_of
 from .nothing import hold_nothing
 from .patience import ASK_SECONDS, CHECKPOINT_SECONDS, PATIENCE_SECONDS, Patience
 from .reuse import found_here
@@ -50,7 +48,7 @@ _S = PlacementState
 _CHANCE: Final = random.Random()  # noqa: S311 (it spreads load, and keeps no secret)
 
 
-class Copy(Holding, Membership):
+class Copy(Holding):
     """One content on this host.
 
     Attributes:
@@ -65,6 +63,7 @@ class Copy(Holding, Membership):
         state: assigned, fetching, verifying, held or failed.
         reason: What went wrong, if something did.
         done: Bytes in verified pieces.
+        parked: Whether it is held, and not in its swarm: see `parking`.
     """
 
     def __init__(self, around: Surroundings, order: PlaceOrder) -> None:
@@ -89,6 +88,9 @@ class Copy(Holding, Membership):
         self._masks: Mapping[int, Sequence[bool]] = {}
         self._help: Help | None = None
         self._looked: HeldCopy | None = None
+        self.parked = False
+        self._withdrawn: BitDewError | None = None
+        self._awaits: asyncio.Future[None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -160,7 +162,9 @@ class Copy(Holding, Membership):
             await self._around.journal.forget_copy(self.root)
             return False
         await asyncio.to_thread(self._around.storage.settle, self.root, self.size)
-        await self._join(await self._metainfo(), None, complete=True, dials=self._around.moved)
+        self.parked = not self._around.parking.admit(self)
+        if not self.parked:
+            await self._join(await self._metainfo(), None, complete=True, dials=self._around.moved)
         self.done, self._looked = self.size, found
         await self._move(_S.HELD)
         return True
@@ -209,9 +213,6 @@ class Copy(Holding, Membership):
         found = await found_here(content, have, self._around, progressed)
         self._earlier += Figures(reused=found.reused)
         return found
-
-    async def _metainfo(self) -> Metainfo:
-        return await metainfo_of(self.root, self.size, self._around.storage, self._around.link)
 
     @property
     def _goes_by_http(self) -> bool:
@@ -355,6 +356,7 @@ class Copy(Holding, Membership):
 
     async def _fail(self, fault: BitDewError) -> None:
         """Leave the swarm, and say why. What is there stays, for the next attempt."""
+        self._around.parking.release(self.root)
         await self.checkpoint()
         try:
             await self._leave()

@@ -10,39 +10,70 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bitdew.core.content import Content, piece_length_for
 from bitdew.core.errors import BitDewError, error
+from bitdew.core.ids import ContentRoot
 from bitdew.core.states import PlacementState
 
-if TYPE_CHECKING:
-    from bitdew.core.content import Content
-    from bitdew.swarm.transfer import Transfer
+from .membership import Membership
 
+if TYPE_CHECKING:
     from .entries import HeldCopy
-    from .surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
 
-class Holding:
+class Holding(Membership):
     """The part of a copy that judges its file; the copy sets what is used here."""
 
-    root: str
     state: PlacementState
-    _around: Surroundings
-    _transfer: Transfer | None
+    parked: bool
     _claimed: bytes | None
     _dealt_with: BitDewError | None
     _looked: HeldCopy | None
+    _withdrawn: BitDewError | None
+    _awaits: asyncio.Future[None] | None
+
+    @property
+    def visited(self) -> bool:
+        """Whether a peer is connected."""
+        return self._transfer is not None and self._transfer.busy
 
     @property
     def content(self) -> Content | None:
-        """What the pieces are; None as long as that is not known."""
-        return None if self._transfer is None else self._transfer.metainfo.content
+        """How many pieces of which length there are; None as long as that is not known. Of a parked copy no more."""
+        if self._transfer is not None:
+            return self._transfer.metainfo.content
+        known = self.parked and self.size
+        return Content(ContentRoot(self.root), self.size, piece_length_for(self.size), b"") if known else None
+
+    async def full_content(self) -> Content | None:
+        """What the pieces are."""
+        content = self.content
+        if content is None or content.pieces == 1 or content.piece_layer:
+            return content
+        return (await self._metainfo()).content
 
     def withdraw(self, fault: BitDewError) -> None:
         """Offer a held copy to nobody from now on, for `fault` was found: it is read whole, and mended."""
-        if self._transfer is not None and self.state is PlacementState.HELD:
+        if self.state is not PlacementState.HELD:
+            return
+        if self._transfer is not None:
             self._transfer.withdraw(fault)
+        else:
+            self._withdrawn = fault
+            self._stir()
+
+    def park(self, parked: bool) -> None:
+        """Have a held copy leave its swarm soon, or join it again. Its file stays as it is."""
+        self.parked = parked
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._transfer is not None:
+            self._transfer.nudge()
+        if self._awaits is not None and not self._awaits.done():
+            self._awaits.set_result(None)
 
     async def is_as_it_was(self) -> bool:
         """Whether the file of a held copy looks as it did when it was verified; one that does not is withdrawn.
@@ -60,13 +91,37 @@ class Holding:
         return found == self._looked
 
     async def _until_doubted(self) -> BitDewError:
-        """Offer the copy until the disk fails it; return the fault."""
-        transfer = self._transfer
-        if transfer is None:
-            raise error("swarm.failed", f"The transfer of {self.root[:16]}… is gone")
-        while (fault := transfer.error) is None or fault.key == "swarm.corrupt" or fault is self._dealt_with:
-            await transfer.next_change(transfer.changes)
+        """Offer the copy, parked or not, until the disk fails it; return the fault."""
+        parking = self._around.parking
+        parking.take(self)
+        try:
+            while (fault := self._fault()) is None:
+                transfer = self._transfer
+                if self.parked and transfer is not None:
+                    await self._leave()
+                elif self.parked:
+                    self._awaits = asyncio.get_running_loop().create_future()
+                    await self._awaits
+                elif transfer is None:
+                    await self._come_back()
+                else:
+                    await transfer.next_change(transfer.changes)
+        finally:
+            parking.release(self.root)
+            self.parked, self._withdrawn, self._awaits = False, None, None
         return fault
+
+    def _fault(self) -> BitDewError | None:
+        """What the disk did to the copy, if that is known and not dealt with."""
+        if self._withdrawn is not None or self._transfer is None:
+            return self._withdrawn
+        fault = self._transfer.error
+        return None if fault is None or fault.key == "swarm.corrupt" or fault is self._dealt_with else fault
+
+    async def _come_back(self) -> None:
+        """Join the swarm again, if the file is as it was. Whoever wants it dials: nobody is dialled."""
+        if await self.is_as_it_was():
+            await self._join(await self._metainfo(), None, complete=True, dials=False)
 
     async def _claim_holds(self) -> bool:
         """Whether the pieces that an earlier worker had are still what they were: nobody watched them since.

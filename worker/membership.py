@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bitdew.swarm.bitfield import packed, unpacked
 
 from .figures import Figures, figures_of
+from .metainfo import metainfo_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ class Membership:
     """The part of a copy that deals with its swarm; the copy sets what is used here."""
 
     root: str
+    size: int
     done: int
     peers: set[Endpoint]
     repository: Endpoint
@@ -50,6 +52,9 @@ class Membership:
     def figures(self) -> Figures:
         """Where the bytes came from, since this attempt, or this worker, started."""
         return self._earlier + self._current() + self._helped()
+
+    async def _metainfo(self) -> Metainfo:
+        return await metainfo_of(self.root, self.size, self._around.storage, self._around.link)
 
     async def _join_with(self, metainfo: Metainfo, found: Found) -> None:
         self._masks = found.unfinished

@@ -71,7 +71,8 @@ class Placements:
     async def resume(self, orders: Iterable[Order], tasks: asyncio.TaskGroup) -> None:
         """Go on where the worker was with what was recalled. `tasks` runs what takes time."""
         self._tasks = tasks
-        for entry in list(self.entries.values()):
+        tasks.create_task(self._copies.parking.run(), name="parking")
+        for entry in sorted(self.entries.values(), key=lambda entry: entry.started, reverse=True):
             try:
                 await self._resume(entry, tasks)
             except BitDewError as fault:

@@ -162,7 +162,7 @@ class Scrubber:
             return min(left, LOOK_SECONDS)
         if self._is_busy():
             return BUSY_SECONDS
-        await self._read(turn, held[turn.root])
+        await self._read(turn)
         return 0
 
     async def _change(self) -> None:
@@ -183,12 +183,25 @@ class Scrubber:
         held = {root: copy.content for root, copy in self._copies.held().items()}
         return {root: content for root, content in held.items() if content is not None and content.pieces}
 
+    async def _full(self, root: str) -> Content | None:
+        """What the pieces of a held copy are; None if it is none any more."""
+        copy = self._copies.held().get(root)
+        try:
+            content = None if copy is None else await copy.full_content()
+        except BitDewError as fault:
+            log.warning("what a copy should be can't be read", root=root, key=fault.key, why=str(fault))
+            return None
+        return content if content is not None and content.pieces else None
+
     def _now(self) -> float:
         return self._around.clock.now().timestamp()
 
-    async def _read(self, turn: Turn, content: Content) -> None:
+    async def _read(self, turn: Turn) -> None:
         scrub = self._known.get(turn.root, Scrub())
-        if await self._is_good(content, turn.piece):
+        content = await self._full(turn.root)
+        if content is None:
+            self._last = self._now()
+        elif await self._is_good(content, turn.piece):
             piece = turn.piece + 1
             now = self._last = self._now()
             scrub = Scrub(piece, scrub.whole, now) if piece < content.pieces else Scrub(0, now, now)
@@ -200,7 +213,7 @@ class Scrubber:
 
     async def _read_suspected(self, root: str) -> None:
         """Read all of a copy, until a piece is found bad."""
-        content = self._held().get(root)
+        content = await self._full(root)
         if content is None or self._now() - self._known.get(root, Scrub()).whole < SUSPECT_SECONDS:
             return
         log.info("a peer got wrong pieces from here; the copy is read", root=root)

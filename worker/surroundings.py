@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .fetching import Copy
     from .journal import Journal
     from .link import ServiceLink
+    from .parking import Parking
     from .storage import Storage
 
 
@@ -52,7 +53,7 @@ class Witness(Protocol):
 
 @dataclass(slots=True)
 class Surroundings:
-    """What every copy needs. `keeper` and `room` are set before the first copy is wanted.
+    """What every copy needs. `keeper`, `room` and `parking` are set before the first copy is wanted.
 
     Attributes:
         moved: The swarm listens at another port than before, where those who knew this host do not find it.
@@ -67,3 +68,4 @@ class Surroundings:
     moved: bool = False
     keeper: Keeper = field(init=False)
     room: Room = field(init=False)
+    parking: Parking = field(init=False)

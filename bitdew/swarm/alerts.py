@@ -43,6 +43,11 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Knocked:
+    """Somebody came for a torrent that the session does not have; of which, libtorrent does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class AlertsLost:
     """More happened than the queue could hold: what was waited for may never be reported."""
 
@@ -152,7 +157,7 @@ class Removed(TorrentEvent):
     """The session forgot the torrent."""
 
 
-Event = Listening | NotListening | Answered | AlertsLost | TorrentEvent
+Event = Listening | NotListening | Answered | Knocked | AlertsLost | TorrentEvent
 
 
 def copied(alerts: Iterable[Any]) -> Iterator[Event]:
@@ -161,6 +166,10 @@ def copied(alerts: Iterable[Any]) -> Iterator[Event]:
         if type(alert) is lt.state_update_alert:
             for status in alert.status:
                 yield _snapshot(status)
+            continue
+        if type(alert) is lt.peer_error_alert:
+            if _is_knock(alert):
+                yield Knocked()
             continue
         copy = _COPIES.get(type(alert))
         if copy is not None:
@@ -221,6 +230,19 @@ def _snapshot(status: Any) -> Snapshot:
         upload_rate=status.upload_payload_rate,
         download_rate=status.download_payload_rate,
         connections=status.num_connections,
+    )
+
+
+_CALLBACK_FAILED: Final = 234
+"""OpenSSL's `SSL_R_CALLBACK_FAILED`: libtorrent's own, which finds a torrent by the name of the server, found none."""
+_REASON: Final = 0x7FFFFF
+
+
+def _is_knock(alert: Any) -> bool:
+    return (
+        alert.op is lt.operation_t.ssl_handshake
+        and alert.error.category().name() == "asio.ssl"
+        and alert.error.value() & _REASON == _CALLBACK_FAILED
     )
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -24,6 +23,7 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 
 from . import alerts
+from .bell import Bell
 from .disk_file import DiskFile
 from .entry import enter
 from .persistence import Persistence
@@ -42,7 +42,7 @@ from .transfer import Transfer
 from .warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from .credentials import SwarmCredentials
@@ -66,11 +66,13 @@ class Swarm:
 
     Attributes:
         endpoint: Where it listens for TLS peers. The host is the one that was asked for, `0.0.0.0` included.
+        on_knock: Called when a peer came for a content that is not in this swarm.
     """
 
     def __init__(self, session: lt.session, endpoint: Endpoint, credentials: SwarmCredentials) -> None:
         """Use `Swarm.start`."""
         self.endpoint = endpoint
+        self.on_knock: Callable[[], None] = lambda: None
         self._session: lt.session | None = session
         self._credentials = credentials
         self._transfers: dict[str, Transfer] = {}
@@ -88,12 +90,8 @@ class Swarm:
         self._listening: list[Endpoint] = []
         self._not_listening: list[alerts.NotListening] = []
         self._settled: asyncio.Future[None] | None = self._loop.create_future()
-        self._bell, self._clapper = socket.socketpair()
-        self._bell.setblocking(False)
-        self._clapper.setblocking(False)  # a full pipe must never block libtorrent's thread
-        self._loop.add_reader(self._bell, self._on_bell)
-        session.set_alert_fd(self._clapper.fileno())
-        self._on_bell()  # the bell rings only when the queue stops being empty
+        self._bell = Bell(session, self._on_bell)
+        self._on_bell()
 
     @classmethod
     async def start(cls, listen: Endpoint, credentials: SwarmCredentials, limits: SwarmLimits = _UNLIMITED) -> Swarm:
@@ -306,21 +304,18 @@ class Swarm:
             await asyncio.wait([self._sampling])
 
     def _release(self) -> None:
-        self._loop.remove_reader(self._bell)
+        self._bell.mute()
         for transfer in list(self._transfers.values()):
             self._forget(transfer)
         # The destructor joins libtorrent's threads under the interpreter's lock: about a millisecond, now that
         # everything was flushed and there is no tracker to say goodbye to.
         self._session = None
         self._bell.close()
-        self._clapper.close()
 
     # What libtorrent reports
 
     def _on_bell(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._bell.recv(4096):
-                pass
+        self._bell.heard()
         for event in alerts.copied(self._opened().pop_alerts()):
             self._dispatch(event)
 
@@ -340,6 +335,8 @@ class Swarm:
                 self._not_listening.append(event)
                 if self._settled is None:
                     _log.warning("no longer listening for peers at %s: %s", event.endpoint, event.why)
+            case alerts.Knocked():
+                self.on_knock()
             case alerts.Answered():
                 if self._settled is not None and not self._settled.done():
                     self._settled.set_result(None)

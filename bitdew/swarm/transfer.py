@@ -174,6 +174,10 @@ class Transfer(TransferRecord):
             self.handle.connect_peer((peer.host, peer.port))
         self._stir()
 
+    def nudge(self) -> None:
+        """Wake whoever waits for a change, so that it looks at something else."""
+        self._mark_change()
+
     def withdraw(self, problem: BitDewError) -> None:
         """Offer nothing from now on, and say why: somebody found that the file is not what it should be.
 

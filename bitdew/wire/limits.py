@@ -48,6 +48,9 @@ DOUBTS: Final = 100
 """Copies of one host that are under suspicion at a time."""
 """Orders in one reply; the rest follow with the next."""
 
+SOUGHT: Final = 1000
+"""Contents that a host is told others want from it, at a time."""
+
 PEERS: Final = 100
 """Peers in one order or announce reply: more than a swarm member connects to at first."""
 

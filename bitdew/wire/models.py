@@ -122,7 +122,17 @@ from .standing import (
     StandingRequest,
     StandingView,
 )
-from .sync import ConsoleChunk, LaunchOrder, MachineReport, Order, PlacementReport, PlaceOrder, SyncReply, SyncRequest
+from .sync import (
+    ConsoleChunk,
+    LaunchOrder,
+    MachineReport,
+    Order,
+    PlacementReport,
+    PlaceOrder,
+    SoughtReply,
+    SyncReply,
+    SyncRequest,
+)
 
 __all__ = [
     "AnnounceReply",
@@ -228,6 +238,7 @@ __all__ = [
     "Size",
     "SketchReply",
     "SnapshotModel",
+    "SoughtReply",
     "SpecModel",
     "StandingEnd",
     "StandingExplanation",

@@ -144,3 +144,9 @@ class SyncReply(Model):
     """Seconds: the longest silence before the host is suspect."""
     doubted: list[RootText] = Field(default_factory=list, max_length=limits.DOUBTS)
     """Contents of which a peer got wrong pieces from this host: it is to read its copies. Said again for a while."""
+
+
+class SoughtReply(Model):
+    """What others fetch now of that which the host holds."""
+
+    roots: list[RootText] = Field(max_length=limits.SOUGHT)

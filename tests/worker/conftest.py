@@ -67,6 +67,7 @@ from bitdew.wire.models import (
     RenewRequest,
     ServiceReply,
     SketchReply,
+    SoughtReply,
     SyncReply,
     SyncRequest,
 )
@@ -147,6 +148,8 @@ class ScriptedService:
         self.reasons: dict[str, list[ErrorView]] = {}
         self.peers: list[Endpoint] = []
         self.announces = 0
+        self.sought: list[str] = []
+        self.asked_sought = 0
         self.ranges: list[tuple[str, str]] = []
         self.helped: list[tuple[int, int]] = []
         self.asked_blocks: list[str] = []
@@ -181,6 +184,7 @@ class ScriptedService:
         routes.add("POST", "/v1/sync", self._sync, body=SyncRequest, roles=worker)
         routes.add("POST", "/v1/errands/{uid}/result", self._result, body=ErrandReport, roles=worker)
         routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
+        routes.add("GET", "/v1/sought", self._sought, roles=worker)
         routes.add("POST", "/v1/attribute-names", self._names, body=AttributeNamesRequest, roles=worker)
         routes.add("GET", "/v1/metainfo/{root}", self._metainfo, roles=worker)
         routes.add("GET", "/v1/sketch/{root}", self._sketch, roles=worker)
@@ -394,6 +398,10 @@ class ScriptedService:
     async def _announce(self, call: Call[AnnounceRequest]) -> AnnounceReply:
         self.announces += 1
         return AnnounceReply(peers=[str(peer) for peer in self.peers])
+
+    async def _sought(self, _call: Call[Any]) -> SoughtReply:
+        self.asked_sought += 1
+        return SoughtReply(roots=self.sought)
 
     async def _names(self, call: Call[AttributeNamesRequest]) -> AttributeNamesReply:
         self.named += 1

@@ -1,0 +1,246 @@
+"""Held copies that nobody asks for: they leave the session, and are there again for whoever comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+from bitdew.worker import parking
+from bitdew.worker.parking import Parking
+
+from bitdew.core.host import Endpoint
+from bitdew.swarm.session import Swarm
+
+ELSEWHERE = Endpoint("127.0.0.9", 0)
+SIZE = 200_000
+QUICK = 2 / 86400
+"""Days: all is read back in two seconds."""
+
+
+@pytest.fixture(autouse=True)
+def few_members(monkeypatch) -> None:
+    monkeypatch.setattr(parking, "MOST_IDLE", 1)
+    monkeypatch.setattr(parking, "TOGETHER", 0)
+    monkeypatch.setattr(parking, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(parking, "ASK_SECONDS", 0.05)
+
+
+async def publish(service, disk_bytes, number=3):
+    return [await service.publish(disk_bytes(SIZE, seed), f"datum{seed}") for seed in range(1, number + 1)]
+
+
+async def hold(service, data) -> None:
+    """Have all of `data` held, one after the other."""
+    for one in data:
+        service.place(one, protocol="http")
+        await service.until_state(one.uid, "held")
+
+
+def parked_at(started) -> frozenset[str]:
+    return started.worker.placements._copies.parking.parked
+
+
+async def until_parked(until, started, number) -> None:
+    """Return when so many are parked, and their swarms are left."""
+
+    def met() -> bool:
+        members = {one.metainfo.content.root for one in started.worker.swarm.transfers.values()}
+        return len(parked_at(started)) == number and not members & parked_at(started)
+
+    await until(met, 20)
+
+
+@pytest.fixture
+async def peer(service):
+    """Another host, which dials again at once."""
+    swarm = await Swarm.start(ELSEWHERE, service.swarm_credentials("peer"))
+    swarm._opened().apply_settings({"min_reconnect_time": 0})
+    yield swarm
+    await swarm.close()
+
+
+async def fetch(peer, started, data, folder) -> bytes:
+    transfer = await peer.add(data.metainfo, folder / "fetched", peers=[started.worker.swarm.endpoint])
+    async with asyncio.timeout(30):
+        await transfer.wait_held()
+    await peer.remove(transfer)
+    return (folder / "fetched").read_bytes()
+
+
+def flip(path, offset: int) -> None:
+    """Change a byte as a disk does that fails: the file looks as before."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+async def test_idle_copies_leave_the_session_and_are_held_all_the_same(
+    service, start_worker, disk_bytes, until
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        assert {one.state for one in started.worker.placements.entries.values()} == {"held"}
+        assert parked_at(started) == {data[0].root, data[1].root}  # the last that came stays
+        assert set(started.worker.placements._copies.held()) == {one.root for one in data}
+
+
+async def test_a_peer_gets_a_parked_copy_which_the_service_says_is_sought(
+    service, start_worker, disk_bytes, until, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        service.sought = [data[0].root]
+        assert await fetch(peer, started, data[0], tmp_path) == data[0].content
+        assert data[0].root not in parked_at(started)
+        assert data[1].root in parked_at(started)
+        service.sought = []
+        await until_parked(until, started, 2)
+
+
+async def test_a_worker_that_was_killed_reads_nothing_of_what_is_parked(
+    service, start_worker, disk_bytes, until, home, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        await started.crash()
+    flip(home / "copies" / data[0].root, SIZE - 5)  # whoever reads the file again sees it
+    flip(home / "copies" / data[1].root, SIZE - 5)
+    reports = len(service.history)
+    async with start_worker() as started:
+        await until(lambda: len(parked_at(started)) == 2, 20)
+        await until(lambda: len(started.worker.swarm.transfers) == 1, 20)
+        states = {uid: state for uid, state in service.history[reports:]}
+        assert set(states.values()) <= {"held"}
+        assert parked_at(started) == {data[0].root, data[1].root}
+        flip(home / "copies" / data[0].root, SIZE - 5)
+        service.sought = [data[0].root]
+        assert await fetch(peer, started, data[0], tmp_path) == data[0].content
+
+
+async def test_rot_in_a_parked_copy_is_found_and_mended(service, start_worker, disk_bytes, until, home) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker(scrub_days=QUICK) as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        path = home / "copies" / data[0].root
+        flip(path, SIZE - 5)
+        await service.until(lambda: service.reasons.get(data[0].uid), seconds=30)
+        assert service.reasons[data[0].uid][0].key == "storage.rotten"
+        await service.until_state(data[0].uid, "held", seconds=30)
+        assert path.read_bytes() == data[0].content
+
+
+async def test_a_parked_file_that_was_cut_is_not_offered_but_mended(
+    service, start_worker, disk_bytes, until, home, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        path = home / "copies" / data[0].root
+        with path.open("r+b") as file:
+            file.truncate(1000)
+        service.sought = [data[0].root]
+        assert await fetch(peer, started, data[0], tmp_path) == data[0].content
+        await service.until(lambda: service.reasons.get(data[0].uid))
+        assert service.reasons[data[0].uid][0].key == "storage.rotten"
+        await service.until_state(data[0].uid, "held")
+        assert path.read_bytes() == data[0].content
+
+
+async def test_a_parked_copy_is_lent_to_a_machine_and_dropped_like_any(
+    service, start_worker, disk_bytes, until, home
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        copies = started.worker.placements._copies
+        assert await copies.borrow(data[0].root, "a machine") == home / "copies" / data[0].root
+        copies.give_back(data[0].root, "a machine")
+        assert data[0].root not in copies.unneeded()
+        service.drop(data[0])
+        await service.until_state(data[0].uid, "gone")
+        assert not (home / "copies" / data[0].root).exists()
+        assert parked_at(started) == {data[1].root}
+
+
+async def test_nothing_is_parked_without_the_services_word_and_nothing_that_is_sought(
+    service, start_worker, disk_bytes, until
+) -> None:
+    data = await publish(service, disk_bytes)
+    service.sought = [one.root for one in data]
+    async with start_worker() as started:
+        await hold(service, data)
+        await until(lambda: service.asked_sought > 2)
+        assert not parked_at(started)
+        await service.down()
+        service.sought = []
+        await asyncio.sleep(0.3)  # several attempts
+        assert not parked_at(started)
+        assert len(started.worker.swarm.transfers) == 3
+        await service.up()
+        await until_parked(until, started, 2)
+
+
+async def test_where_no_service_answers_a_peer_that_knocks_gets_what_it_came_for(
+    service, start_worker, disk_bytes, until, peer, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(parking, "TURN", 1)
+    monkeypatch.setattr(parking, "SETTLING_SECONDS", 0.5)
+    monkeypatch.setattr(parking, "TURN_SECONDS", 2.0)
+    data = await publish(service, disk_bytes, 4)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 3)
+        await service.down()
+        assert await fetch(peer, started, data[0], tmp_path) == data[0].content  # the last of three turns
+        await until(lambda: len(started.worker.swarm.transfers) <= 2, 20)
+        await service.up()
+
+
+class Idle:
+    """A copy that nobody visits."""
+
+    def __init__(self, number: int) -> None:
+        self.root, self.parked, self.visited = f"{number:064x}", False, False
+
+    def park(self, parked: bool) -> None:
+        self.parked = parked
+
+
+async def test_whoever_is_visited_stays_and_whoever_was_not_for_longest_goes_first(monkeypatch) -> None:
+    monkeypatch.setattr(parking, "MOST_IDLE", 2)
+
+    class Around:
+        swarm = type("Swarm", (), {})()
+        moved = False
+
+    held = Parking(Around())  # type: ignore[arg-type]
+    copies = [Idle(number) for number in range(5)]
+    copies[0].visited = True
+    for copy in copies:
+        held.take(copy)
+
+    async def ask() -> set[str]:
+        return {copies[1].root}
+
+    held._ask = ask  # type: ignore[method-assign]
+    await held._park_surplus()
+    assert [copy.parked for copy in copies] == [False, False, True, True, True]
+    assert held.parked == {copy.root for copy in copies[2:]}
+    held.release(copies[0].root)
+    held._wake_those({copies[3].root})
+    assert not copies[3].parked
+    assert held.parked == {copies[2].root, copies[4].root}
