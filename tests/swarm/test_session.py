@@ -444,3 +444,16 @@ async def test_a_peer_that_is_away_is_dialled_until_it_is_there(nodes, make_samp
             await transfer._changed.wait()
     await away.add(sample.metainfo, sample.path, complete=True)
     await within(20, transfer.wait_held())
+
+
+async def test_a_peer_that_comes_for_what_is_not_there_is_heard(nodes, sample, tmp_path) -> None:
+    node, leech, knocks = await nodes.start(), await nodes.start(), []
+    heard = asyncio.Event()
+
+    def note() -> None:
+        knocks.append(1)
+        heard.set()
+
+    node.on_knock = note
+    await leech.add(sample.metainfo, tmp_path / "copy", peers=[node.endpoint])
+    await within(20, heard.wait())
