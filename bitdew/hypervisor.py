@@ -197,8 +197,15 @@ class Hypervisor(Protocol):
     def missing(self) -> str:
         """After `fingerprint` found nothing: what is missing and how to install it. Otherwise ""."""
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether a machine could not be made or started since `fingerprint`, which is then to be called again."""
+
     async def fingerprint(self) -> Fingerprint | None:
-        """What it is on this host, by trying it, or None if it can't run machines here. Safe to call again."""
+        """What it is on this host, by trying it, or None if it can't run machines here. Safe to call again.
+
+        What was found is remembered as long as its `programs` stay the same and nothing makes it doubtful.
+        """
 
     async def prepare(self, spec: MachineSpec) -> None:
         """Make the machine's folder and its differencing disk. Does nothing where that is done already.

@@ -132,6 +132,7 @@ class MockHypervisor:
     ) -> None:
         self.fail = dict(fail or {})
         self.missing = missing
+        self.doubtful = False
         self.host = host or MockHost()
         self._boots_in = boots_in
         self._console_line = console_line

@@ -36,17 +36,17 @@ from bitdew.hypervisor import (
     is_uid,
 )
 
-from ..stamps import Signature, signature
 from . import machine_folder as files
 from . import priority
 from . import qemu_command as command
 from . import qemu_control as control
+from .acquaintance import Acquaintance
 from .cgroup import Groups, find_groups
 from .machine_process import MachineProcess, machines_below
 from .priority import LOWEST
 from .qemu_disk import check_snapshot, make_overlay
 from .qemu_monitor import listening, tell
-from .qemu_probe import QemuFound, probe_qemu
+from .qemu_probe import DEVICE, QemuFound, probe_qemu
 from .threads import to_the_end
 
 log = structlog.get_logger(__name__)
@@ -88,33 +88,37 @@ class QemuHypervisor:
         disk_bus: command.DiskBus = "virtio",
         niceness: int | None = None,
     ) -> None:
-        self.missing = ""
-        self._programs = (binary, image_tool)
-        self._wanted: Literal["auto", "kvm", "tcg"] = accelerator
+
+        def trial() -> QemuFound | str:
+            self._groups = find_groups()
+            return probe_qemu(binary, image_tool, accelerator)
+
+        self._known: Acquaintance[QemuFound] = Acquaintance((binary, image_tool, str(DEVICE)), trial)
         self._disk_bus: command.DiskBus = disk_bus
         self._niceness = priority.niceness() if niceness is None else niceness
         self._groups: Groups | None = None
-        self._found: QemuFound | None = None
-        self._seen: Signature = ()
-        self._probing = asyncio.Lock()
         self._children: dict[Uid, subprocess.Popen[bytes]] = {}
 
+    @property
+    def missing(self) -> str:
+        """What was missing when it was tried last."""
+        return self._known.missing
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something failed since."""
+        return self._known.doubtful
+
     async def fingerprint(self) -> Fingerprint | None:
-        """What QEMU is here; asked once, unless it was missing, or its programs are others now."""
-        async with self._probing:
-            seen = await asyncio.to_thread(signature, self._programs)
-            if self._found is None or seen != self._seen:
-                self._seen = seen
-                found = await asyncio.to_thread(probe_qemu, *self._programs, self._wanted)
-                self._found, self.missing = (None, found) if isinstance(found, str) else (found, "")
-                self._groups = await asyncio.to_thread(find_groups)
-        if self._found is None:
+        """What QEMU is here; asked once, unless that is to be doubted."""
+        found = await self._known.look()
+        if found is None:
             return None
         return Fingerprint(
-            Sharing(self.name, self._found.version),
-            self._found.accelerator,
-            self._found.details | {"held": f"cgroup{self._groups.version}" if self._groups else "priority"},
-            programs=(self._found.binary, self._found.image_tool),
+            Sharing(self.name, found.version),
+            found.accelerator,
+            found.details | {"held": f"cgroup{self._groups.version}" if self._groups else "priority"},
+            programs=found.programs,
             limits=str(self._groups or UNHELD),
         )
 
@@ -126,9 +130,10 @@ class QemuHypervisor:
     async def start(self, spec: MachineSpec) -> Handle:
         """Start it once; return when QEMU answers."""
         options = self._options(await self._qemu())
-        handle, started = await to_the_end(self._spawn, spec, options)
-        if started:
-            await self._until_ready(handle)
+        with self._known.doubting():
+            handle, started = await to_the_end(self._spawn, spec, options)
+            if started:
+                await self._until_ready(handle)
         return handle
 
     async def recover(self, handle: Handle) -> bool:
@@ -186,8 +191,9 @@ class QemuHypervisor:
                 await asyncio.to_thread(files.note_asked, spec.folder)
                 await self._quit(spec.folder, process)
         self._reap(spec.uid)
-        handle, _ = await to_the_end(self._spawn, spec, self._options(found), name)
-        await self._until_ready(handle)
+        with self._known.doubting():
+            handle, _ = await to_the_end(self._spawn, spec, self._options(found), name)
+            await self._until_ready(handle)
         return handle
 
     async def stop(self, handle: Handle, grace: float) -> None:
@@ -222,10 +228,10 @@ class QemuHypervisor:
         self._children.clear()
 
     async def _qemu(self) -> QemuFound:
-        if self._found is None and await self.fingerprint() is None:
+        found = self._known.found or await self._known.look()
+        if found is None:
             raise error("hypervisor.missing", "This host has no usable QEMU", why=self.missing)
-        assert self._found is not None  # noqa: S101 - fingerprint just said so; for the type checker
-        return self._found
+        return found
 
     def _options(self, found: QemuFound) -> command.QemuOptions:
         bus, nice = self._disk_bus, self._niceness

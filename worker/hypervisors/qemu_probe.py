@@ -16,6 +16,8 @@ from typing import Final, Literal
 from .priority import idle_disk
 from .qemu_command import PROCESSORS, SANDBOX, Accelerator
 
+DEVICE: Final = Path("/dev/kvm")
+"""On Linux, by which guests are run by the processor's own means."""
 _HOW_TO_INSTALL: Final = (
     "Debian, Ubuntu: apt install qemu-system-x86 qemu-utils; Fedora: dnf install qemu-system-x86 qemu-img; "
     "macOS: brew install qemu"
@@ -44,6 +46,11 @@ class QemuFound:
     before: tuple[str, ...] = ()
 
     @property
+    def programs(self) -> tuple[str, ...]:
+        """What it consists of: when one of them goes, it is not what it was."""
+        return (self.binary, self.image_tool, *([str(DEVICE)] if self.accelerator == "kvm" else []))
+
+    @property
     def details(self) -> dict[str, str]:
         """What else there is to say of it, for people."""
         return {"binary": self.binary, "sandbox": "on" if self.sandbox else "unknown to this QEMU"}
@@ -70,7 +77,7 @@ def probe_qemu(
     return f"{paths[0]} does not start: {problem or 'no word from it'}. {_HOW_TO_INSTALL}"
 
 
-def hardware_virtualization(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
+def hardware_virtualization(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = DEVICE) -> bool:
     """Whether KVM can run guests by the CPU's own means, and this user may use it.
 
     KVM exists without the CPU's help as well, in some nested clouds. It then emulates what a BIOS and a boot loader do,

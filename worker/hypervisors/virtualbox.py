@@ -32,10 +32,11 @@ from bitdew.hypervisor import (
 
 from . import machine_folder as files
 from . import virtualbox_command as command
+from .acquaintance import Acquaintance
 from .machine_process import MachineProcess
 from .threads import to_the_end
 from .virtualbox_manage import SOON, VBoxManage
-from .virtualbox_probe import VirtualBoxFound, probe_virtualbox
+from .virtualbox_probe import MODULE, VirtualBoxFound, probe_virtualbox
 from .virtualbox_steps import DRIVER, Steps, folder_of, process_of
 
 _ENDED_WITHIN: Final = 20.0  # seconds for VirtualBox to end a machine that it was told to end
@@ -43,6 +44,8 @@ _LOOK: Final = 20.0
 """Seconds between two looks at whether a machine is stuck: VirtualBox keeps the process of one whose virtual processors
 failed, and tells nobody."""
 _GLANCE: Final = 0.2
+_LEFT_WITHIN: Final = 60.0
+"""Seconds that a process has to end after its machine has; then it does nothing any more that could be waited for."""
 
 
 class VirtualBoxHypervisor:
@@ -69,38 +72,46 @@ class VirtualBoxHypervisor:
     def __init__(
         self, home: Path, *, program: str = "VBoxManage", extra_modifyvm: Sequence[str] = (), python: str = ""
     ) -> None:
-        self.missing = ""
         self._manage = VBoxManage(program, home, python)
         self._extra = tuple(extra_modifyvm)
         self._steps = Steps(self._manage, self._extra)
-        self._found: VirtualBoxFound | None = None
-        self._probing = asyncio.Lock()
+        self._known: Acquaintance[VirtualBoxFound] = Acquaintance(
+            (program, str(MODULE)), lambda: probe_virtualbox(self._manage, self._extra)
+        )
+
+    @property
+    def missing(self) -> str:
+        """What was missing when it was tried last."""
+        return self._known.missing
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something failed since."""
+        return self._known.doubtful
 
     async def fingerprint(self) -> Fingerprint | None:
-        """What VirtualBox is here, by starting an empty machine; asked once, unless it was not usable."""
-        async with self._probing:
-            if self._found is None:
-                found = await to_the_end(probe_virtualbox, self._manage, self._extra)
-                self._found, self.missing = (None, found) if isinstance(found, str) else (found, "")
-        if self._found is None:
+        """What VirtualBox is here, by starting an empty machine; asked once, unless that is to be doubted."""
+        found = await self._known.look()
+        if found is None:
             return None
-        details = {"version": self._found.version, "program": self._found.program}
+        details = {"version": found.version, "program": found.program}
         if self._manage.bindings is not None:
             details["bindings"] = self._manage.bindings.python
         limits = "its memory; its processors step back for other programs"
-        slow = "Guests are interpreted, which is very slow" if self._found.accelerator == "interpreter" else ""
-        sharing = Sharing(self.name, self._found.series)
-        programs = (self._found.program,)
-        return Fingerprint(sharing, self._found.accelerator, details, limits=limits, health=slow, programs=programs)
+        slow = "Guests are interpreted, which is very slow" if found.accelerator == "interpreter" else ""
+        sharing = Sharing(self.name, found.series)
+        return Fingerprint(sharing, found.accelerator, details, limits=limits, health=slow, programs=found.programs)
 
     async def prepare(self, spec: MachineSpec) -> None:
         """Write the descriptor, make the differencing disk, and describe the machine to VirtualBox."""
         check_abilities(spec, self.name, self.capabilities)
-        await to_the_end(self._steps.make, spec)
+        with self._known.doubting():
+            await to_the_end(self._steps.make, spec)
 
     async def start(self, spec: MachineSpec) -> Handle:
         """Start it once, without a window; return when VirtualBox says that it runs."""
-        return await to_the_end(self._steps.start, spec)
+        with self._known.doubting():
+            return await to_the_end(self._steps.start, spec)
 
     async def recover(self, handle: Handle) -> bool:
         """Whether VirtualBox runs it."""
@@ -116,15 +127,24 @@ class VirtualBoxHypervisor:
 
     async def wait(self, handle: Handle) -> MachineStatus:
         """Until its process has ended, or it is stuck."""
-        folder_of(handle)
-        while await self.recover(handle):
+        while (view := await self._view(handle)) is not None and not view.ended and not view.stuck:
             process = await asyncio.to_thread(process_of, handle.uid, files.pid_of(handle))
             if process is None:  # it is just ending, or the system hides its command line
                 await asyncio.sleep(_GLANCE)
                 continue
             with process:
                 await process.ended_within(_LOOK)
+        if view is None or not view.stuck:
+            await self._gone(handle)
         return await asyncio.to_thread(self._steps.ending, handle)
+
+    async def _gone(self, handle: Handle) -> None:
+        """Return when no process runs it: VirtualBox calls a machine ended some moments before its process is."""
+        process = await asyncio.to_thread(process_of, handle.uid, files.pid_of(handle))
+        if process is not None:
+            with process:
+                if not await process.ended_within(_LEFT_WITHIN):
+                    await process.kill()
 
     def console(self, folder: Path) -> Path:
         """VirtualBox writes it as the machine speaks."""
@@ -169,7 +189,8 @@ class VirtualBoxHypervisor:
         if process is not None:
             with process:
                 await self._power_off(spec.uid, process)
-        return await to_the_end(self._steps.load, spec, name)
+        with self._known.doubting():
+            return await to_the_end(self._steps.load, spec, name)
 
     async def stop(self, handle: Handle, grace: float) -> None:
         """Press the power button; then have VirtualBox end it; then kill it."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 OLDEST: Final = (7, 0, 0)
 """Its words for VBoxManage are those that this driver uses."""
 _HOW_TO_INSTALL: Final = "Install it from https://www.virtualbox.org/wiki/Downloads, and start the worker again"
-_MODULE: Final = Path("/dev/vboxdrv")
+MODULE: Final = Path("/dev/vboxdrv")
+"""On Linux, what its kernel module makes when it is loaded."""
 _EMPTY: Final = Uid(uuid.UUID(int=1).hex)  # no machine's uid is so small
 _WITHIN: Final = 60.0
 
@@ -38,11 +39,13 @@ class VirtualBoxFound:
         version: Like "7.2.22".
         accelerator: What runs the guest's instructions: "vt-x", "amd-v", "nem", "hardware" or "interpreter".
         program: The path of its VBoxManage.
+        programs: That, and the device of its kernel module if there is one: when one of them goes, so does VirtualBox.
     """
 
     version: str
     accelerator: str
     program: str
+    programs: tuple[str, ...]
 
     @property
     def series(self) -> str:
@@ -50,7 +53,7 @@ class VirtualBoxFound:
         return ".".join(self.version.split(".")[:2])
 
 
-def probe_virtualbox(manage: VBoxManage, extra: command.Words, *, module: Path = _MODULE) -> VirtualBoxFound | str:
+def probe_virtualbox(manage: VBoxManage, extra: command.Words, *, module: Path = MODULE) -> VirtualBoxFound | str:
     """Try VirtualBox; or say what is missing. Blocks for a second or two where it is installed."""
     program = manage.path
     if program is None:
@@ -64,7 +67,8 @@ def probe_virtualbox(manage: VBoxManage, extra: command.Words, *, module: Path =
             return f"VirtualBox {text} is older than {OLDEST[0]}.{OLDEST[1]}. {_HOW_TO_INSTALL}"
         if unbound := _why_not_bound(manage):
             return unbound
-        return VirtualBoxFound(text, _start_empty(manage, extra), program)
+        programs = (program, str(module)) if module.exists() else (program,)
+        return VirtualBoxFound(text, _start_empty(manage, extra), program, programs)
     except BitDewError as fault:
         hint = ""
         if platform.system() == "Linux" and not module.exists():

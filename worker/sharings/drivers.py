@@ -2,7 +2,7 @@
 
 Owns which of them are announced. A driver that was usable once stays known for the machines that it runs, also when its
 program vanishes: then it is withdrawn, and comes after all others. Its programs are looked at every few seconds; the
-driver itself is asked when one of them changed, and every ten minutes.
+driver itself is asked when one of them changed, when it made a machine or started one in vain, and every ten minutes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ LOOK_SECONDS: Final = 5.0
 """How often the programs of hypervisors are looked at."""
 AGAIN_SECONDS: Final = 600.0
 """How often every driver is asked again."""
+DOUBT_SECONDS: Final = 60.0
+"""How often at most one is asked that failed to do something; and when one is asked again that was just withdrawn."""
 Told = Callable[[str, str], None]
 
 
@@ -44,6 +46,8 @@ class Drivers:
         self._tell = tell
         self._all: list[Hypervisor] = []
         self._known: dict[str, tuple[tuple[str, ...], Signature]] = {}
+        self._asked: dict[str, float] = {}
+        self._withdrawn: set[str] = set()
 
     async def probe(self, drivers: Iterable[Hypervisor]) -> None:
         """Try each of `drivers`; one that fails is not announced."""
@@ -61,6 +65,7 @@ class Drivers:
                 changed = self._all
             else:
                 changed = await asyncio.to_thread(self._changed)
+                changed += [driver for driver in self._all if self._is_doubted(driver) and driver not in changed]
             before = dict(self.found)
             await self._ask(changed)
             self._tell_news(before)
@@ -70,14 +75,23 @@ class Drivers:
         changed = {name for name, (programs, seen) in self._known.items() if signature(programs) != seen}
         return [driver for driver in self._all if driver.name in changed]
 
+    def _is_doubted(self, driver: Hypervisor) -> bool:
+        """Whether it is time to ask again one that failed, or was withdrawn by the last answer: its host may be busy."""
+        doubted = driver.doubtful or driver.name in self._withdrawn
+        return doubted and self._clock.monotonic() - self._asked[driver.name] >= DOUBT_SECONDS
+
     async def _ask(self, drivers: list[Hypervisor]) -> None:
+        self._asked.update({driver.name: self._clock.monotonic() for driver in drivers})
         outcomes = await asyncio.gather(*map(self._fingerprint, drivers), return_exceptions=True)
         for driver, outcome in zip(drivers, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 log.warning("a hypervisor could not be tried", hypervisor=driver.name, why=str(outcome))
                 continue  # what it was before holds: the trial broke, and not the hypervisor
-            self.found.pop(driver.name, None)
+            before = self.found.pop(driver.name, None)
+            self._withdrawn.discard(driver.name)
             if outcome is None:
+                if before is not None:
+                    self._withdrawn.add(driver.name)
                 log.info("a hypervisor is not usable here", hypervisor=driver.name, missing=driver.missing)
             else:
                 self.found[driver.name] = outcome

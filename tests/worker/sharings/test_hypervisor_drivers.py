@@ -19,12 +19,15 @@ class Box:
 
     def __init__(self, name, program):
         self.name, self.program, self.missing, self.asked = name, program, "", 0
-        self.fault = None
+        self.fault, self.doubtful, self.broken = None, False, ""
 
     async def fingerprint(self):
         self.asked += 1
         if self.fault is not None:
             raise self.fault
+        self.doubtful, self.missing = False, self.broken
+        if self.broken:
+            return None
         return await asyncio.to_thread(self._look)
 
     def _look(self):
@@ -95,6 +98,31 @@ async def test_one_that_was_not_there_is_announced_when_it_comes(boxes, told, un
         programs("two", "echo 2.0")
         await until(lambda: told == ["two 2.0 is offered"])
         assert list(drivers.hypervisors) == ["one", "two"]
+
+
+async def test_one_that_failed_to_start_a_machine_is_asked_and_withdrawn_with_the_reason_until_it_works_again(
+    boxes, told, until, monkeypatch
+):
+    monkeypatch.setattr(module, "DOUBT_SECONDS", 0.05)
+    async with running(boxes, told) as drivers:
+        boxes[0].broken, boxes[0].doubtful = "its kernel module is not loaded", True
+        await until(lambda: told == ["one is not offered: its kernel module is not loaded"])
+        assert (list(drivers.found), list(drivers.hypervisors)) == (["two"], ["two", "one"])
+        await until(lambda: boxes[0].asked == 3)  # once more: it may have been too busy to answer
+        boxes[0].broken = ""
+        await asyncio.sleep(0.2)
+        assert boxes[0].asked == 3, "then it has its ten minutes, like all others"
+        boxes[0].doubtful = True
+        await until(lambda: told[1:] == ["one 1.0 is offered"])
+        assert boxes[1].asked == 1
+
+
+async def test_one_that_fails_again_and_again_is_not_asked_each_time(boxes, told):
+    async with running(boxes, told):
+        for _ in range(5):
+            boxes[0].doubtful = True
+            await asyncio.sleep(0.05)
+        assert boxes[0].asked == 1
 
 
 async def test_a_trial_that_breaks_changes_nothing(boxes, told, until, programs):
