@@ -7,7 +7,7 @@ stored, so that no plan has to count. Changed under the facts lock alone.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -41,8 +41,16 @@ class _Counted:
     census: Sequence[tuple[Uid, HostId, int, int]]
 
 
+Working = Callable[[Collection[HostId] | None], Awaitable[Mapping[HostId, tuple[int, int]]]]
+
+
 class Books:
-    """The sums of all hosts."""
+    """The sums of all hosts.
+
+    Attributes:
+        working: Says how many bytes of memory and how many processors the runs of jobs have, which have not ended, on
+            each of these hosts, or on all.
+    """
 
     def __init__(self, store: SchedulerStore, reserve: int) -> None:
         """`reserve` is what is always left free of a host's file system, in bytes."""
@@ -50,8 +58,11 @@ class Books:
         self._sums: dict[HostId, _Sum] = {}
         self._stale: dict[HostId, int] = {}
         self._marks = 0
+        self._jobs: dict[HostId, tuple[int, int]] = {}
+        self._jobs_stale: set[HostId] = set()
         self._records: dict[HostId, HostRecord] = {}
         self._reserve = reserve
+        self.working: Working = _nobody_works
         self.index = HostIndex(reserve=reserve)
         self.census = Census()
 
@@ -61,6 +72,7 @@ class Books:
         self._records = {record.host: record for record in hosts}
         self._sums, self._stale, self.census, self.index = {}, {}, Census(), HostIndex(reserve=self._reserve)
         self._take_over(counted)
+        self._jobs, self._jobs_stale = dict(await self.working(None)), set()
         for record in self._records.values():
             self._put(record.host)
 
@@ -114,6 +126,28 @@ class Books:
         for host in stale:
             self._put(host)
         return {host for host in stale if any(map(operator.lt, self._room_taken(host), before[host]))}
+
+    def jobs_changed(self, hosts: Iterable[HostId]) -> None:
+        """Runs of jobs began or ended on these hosts, or may have."""
+        self._jobs_stale.update(hosts)
+
+    @property
+    def jobs_stale(self) -> bool:
+        """Whether what jobs take is to be counted anew."""
+        return bool(self._jobs_stale)
+
+    async def recount_jobs(self) -> set[HostId]:
+        """Count anew what jobs take where that may have changed; the hosts where it is less now."""
+        if not self._jobs_stale:
+            return set()
+        stale = set(self._jobs_stale)
+        counted = await self.working(stale)
+        before = {host: self._jobs.pop(host, (0, 0)) for host in stale}
+        self._jobs.update(counted)
+        self._jobs_stale -= stale
+        for host in stale:
+            self._put(host)
+        return {host for host in stale if any(map(operator.lt, self._jobs.get(host, (0, 0)), before[host]))}
 
     def _room_taken(self, host: HostId) -> tuple[int, ...]:
         sums = self._sums.get(host) or _Sum()
@@ -172,6 +206,7 @@ class Books:
             record.report.to_endpoint(),
             drain=record.drain,
         )
+        jobs_memory, jobs_cpus = self._jobs.get(record.host, (0, 0))
         fresh = replace(
             row,
             committed=sums.committed,
@@ -179,6 +214,13 @@ class Books:
             machines=sums.machines,
             memory_taken=sums.memory,
             cpus_taken=sums.cpus,
+            jobs_memory=jobs_memory,
+            jobs_cpus=jobs_cpus,
         )
         if fresh != known:
             self.index.put(fresh)
+
+
+async def _nobody_works(_hosts: Collection[HostId] | None) -> Mapping[HostId, tuple[int, int]]:
+    """Without jobs, nothing is taken by them."""
+    return {}

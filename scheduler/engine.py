@@ -29,7 +29,7 @@ from .decisions import Decisions, decide
 from .gathering import Gathered, Gathering
 from .hosts import HostChange
 from .known import Known
-from .lookout import HOSTS, Lookout
+from .lookout import HOSTS, ROOM, Lookout
 from .planner import Outlook, Place, Plan, plan
 from .planner.snapshot import PlannerSettings, Snapshot
 
@@ -143,6 +143,7 @@ class Engine:
         self.lookout.data_changed(told.data)
         self.lookout.attributes_changed(told.attributes)
         self.lookout.reattached(told.attributes)
+        self.lookout.jobs_changed(HostId(one.removeprefix(ROOM)) for one in told.topics if one.startswith(ROOM))
         self.lookout.work.set()
         for topic in told.topics:
             known.changes.bump(topic)
@@ -244,9 +245,11 @@ class Engine:
     def _settle(self, uid: Uid, outlook: Outlook | None, snapshot: Snapshot) -> None:
         if outlook is None:
             self.agenda.forget(uid)
+            self.lookout.wants_to_run(uid, wants=False)
             return
         row = snapshot.data[uid]
         standing = Standing(row.attribute_uid, row.attribute.priority, row.data.created)
+        self.lookout.wants_to_run(uid, wants=outlook.machines)
         self.agenda.settle(uid, outlook.wake_at, standing, is_open=outlook.open, held_back=outlook.held_back)
 
     async def _plan_each(self, batch: Collection[Uid]) -> list[Ending]:
@@ -266,6 +269,7 @@ class Engine:
         """The facts about these data, for who explains them. Takes the facts lock."""
         async with self._known.database.facts():
             await self.lookout.has_room(await self.books.refresh())
+            await self.lookout.recount_jobs()
             return (await self.gathering.gather(data, self._repairs_left())).snapshot
 
     def _repairs_left(self) -> int:

@@ -22,6 +22,8 @@ from .known import Known
 
 HOSTS: Final = "hosts"
 """The topic of all hosts: whoever waits for any of them to change, or to have room."""
+ROOM: Final = "room of "
+"""With a host behind it, the topic of what jobs take there."""
 FEW: Final = 1000
 """Data that are looked up one by one rather than among all that a host has."""
 
@@ -45,15 +47,19 @@ class Lookout:
         self._rewritten: set[Uid] = set()
         self._recounted: set[Uid] = set()
         self._touched: set[Uid] = set()
+        self._to_run: set[Uid] = set()
+        """Data with machines that wait for a host."""
 
     def begin(self) -> None:
         """Begin anew: everything is going to be looked at."""
         self.agenda = Agenda()
+        self._to_run = set()
 
     @property
     def busy(self) -> bool:
         """Whether something is to be looked at now."""
-        return bool(self.agenda.busy or self._rewritten or self._recounted or self._touched)
+        freed = self._to_run and self._books.jobs_stale
+        return bool(self.agenda.busy or self._rewritten or self._recounted or self._touched or freed)
 
     def look_at(self, data: Iterable[Uid]) -> None:
         """Something changed about these data."""
@@ -80,10 +86,29 @@ class Lookout:
         self._recounted.update(attributes)
         self.work.set()
 
+    def jobs_changed(self, hosts: Iterable[HostId]) -> None:
+        """Runs of jobs began or ended on these hosts."""
+        self._books.jobs_changed(hosts)
+        self.work.set()
+
+    def wants_to_run(self, uid: Uid, *, wants: bool) -> None:
+        """Whether machines of a disk wait for a host, as they may for the room that jobs have."""
+        if wants:
+            self._to_run.add(uid)
+        else:
+            self._to_run.discard(uid)
+
+    async def recount_jobs(self) -> None:
+        """Count what jobs take where that changed; where it is less now, machines that wait are looked at."""
+        freed = await self._books.recount_jobs()
+        for host in freed if self._to_run else ():
+            self.look_at(await self._known.store.data_on(host, among_data=list(self._to_run)))
+
     async def follow_up(self) -> None:
         """Bring the books and the agenda up to what was noted. Under the facts lock."""
         if roomy := await self._books.refresh():
             await self.has_room(roomy)
+        await self.recount_jobs()
         rewritten, recounted, touched = self._rewritten, self._recounted, self._touched
         self._rewritten, self._recounted, self._touched = set(), set(), set()
         try:

@@ -1,5 +1,7 @@
 """What all machines of a host have together: their number, processors, memory, and the bytes that their disks grow by.
 
+Jobs have their memory and processors of the same room: what they have no machine gets, nor the other way round.
+
 Owns the sum of what is claimed, and the refusal of what would go beyond what the volunteer lends. Caps are hard: who is
 refused has made nothing yet. It must not start or end anything.
 """
@@ -7,6 +9,7 @@ refused has made nothing yet. It must not start or end anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -48,12 +51,14 @@ class Taken:
         memory: Bytes.
         cpus: Processors.
         disk: Bytes that their folders take.
+        jobs: What jobs have beside them.
     """
 
     machines: int
     memory: int
     cpus: int
     disk: int
+    jobs: Claim = Claim(0, 0)
 
 
 class Room:
@@ -61,11 +66,13 @@ class Room:
 
     Attributes:
         settings: What the volunteer lends, as it is now.
+        jobs: Tells what jobs have now.
     """
 
     def __init__(self, settings: WorkerSettings, storage: Storage) -> None:
         """`storage` has the copies that share the quota with machines."""
         self.settings = settings
+        self.jobs: Callable[[], Claim] = lambda: Claim(0, 0)
         self._storage = storage
         self._claims: dict[str, Claim] = {}
         self._sizes: dict[str, int] = {}
@@ -81,6 +88,15 @@ class Room:
         if why:
             raise error("host.full", f"{self.settings.name} does not lend enough for this machine", why=why)
         self._claims[uid] = claim
+
+    def refuses_job(self, asked: Claim) -> str:
+        """Why a job more, which asks for this, is beyond what is lent, or ""."""
+        taken = self._taken()
+        if asked.memory > (left := self.settings.memory - taken.memory - taken.jobs.memory):
+            return f"it asks for {format_size(asked.memory)}, and {format_size(max(0, left))} of memory are left"
+        if asked.cpus > (spare := self.settings.cpus - taken.cpus - taken.jobs.cpus):
+            return f"it asks for {asked.cpus} CPUs, and {max(0, spare)} are left"
+        return ""
 
     def keep(self, uid: str, order: LaunchOrder) -> None:
         """The machine `uid` was let in before: it has what it has, whatever is lent now."""
@@ -127,18 +143,21 @@ class Room:
 
     def _taken(self, but: str = "") -> Taken:
         claims = [claim for uid, claim in self._claims.items() if uid != but]
-        return Taken(len(claims), sum(c.memory for c in claims), sum(c.cpus for c in claims), sum(self._sizes.values()))
+        memory, cpus = sum(c.memory for c in claims), sum(c.cpus for c in claims)
+        return Taken(len(claims), memory, cpus, sum(self._sizes.values()), self.jobs())
 
 
 def refusal(settings: WorkerSettings, taken: Taken, claim: Claim) -> str:
     """Why one machine more, with `claim`, is beyond what `settings` lend, or ""."""
     if settings.machines and taken.machines >= settings.machines:
         return f"it runs {taken.machines} machine(s), and {settings.machines} are lent"
-    if claim.memory > (left := settings.memory - taken.memory):
+    if claim.memory > (left := settings.memory - taken.memory - taken.jobs.memory):
         return f"it asks for {format_size(claim.memory)}, and {format_size(max(0, left))} of memory are left"
     if claim.cpus > settings.cpus:
         return f"it asks for {claim.cpus} CPUs, and one machine may have {settings.cpus}"
-    if settings.all_cpus and claim.cpus > (spare := settings.all_cpus - taken.cpus):
+    if claim.cpus > (unworked := settings.cpus - taken.jobs.cpus):
+        return f"it asks for {claim.cpus} CPUs, and jobs leave {max(0, unworked)} of {settings.cpus}"
+    if settings.all_cpus and claim.cpus > (spare := settings.all_cpus - taken.cpus - taken.jobs.cpus):
         return f"it asks for {claim.cpus} CPUs, and {max(0, spare)} of all machines' {settings.all_cpus} are left"
     return ""
 

@@ -63,7 +63,7 @@ class JobRoom:
     ) -> None:
         """`machines_idle`: seconds after which machines end that were deployed for jobs and have none."""
         self.store = JobStore(known.database)
-        settler = Settler(known, self.store, engine.lookout.data_changed)
+        settler = Settler(known, self.store, engine.lookout.data_changed, engine.lookout.jobs_changed)
         queue = QueueStore(known.database)
         self.matchmaker = Matchmaker(known, self.store, queue, settler, leadership, lambda: engine.books.index)
         results = Results(known, self.store, publishing)
@@ -85,4 +85,5 @@ class JobRoom:
             retiring_routes(self.retiring, deployments),
         ]
         engine.gathering.reading = self.store.hosts_reading
+        engine.books.working = self.store.taken_on
         deployments.keeping = self.retiring.keeping

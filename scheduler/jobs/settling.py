@@ -19,6 +19,7 @@ from bitdew.wire.models import ErrorView, LogChunk
 from ...catalog.feed import Told
 from ..host_store import Check
 from ..known import Known
+from ..lookout import ROOM
 from ..records import OrderRecord
 from .judging import Judgement, Verdict, judge
 from .records import JobRecord, RunRecord
@@ -128,11 +129,18 @@ class Case:
 class Settler:
     """Stores cases."""
 
-    def __init__(self, known: Known, store: JobStore, look_at: Callable[[Iterable[Uid]], None]) -> None:
-        """`look_at` has data planned again."""
+    def __init__(
+        self,
+        known: Known,
+        store: JobStore,
+        look_at: Callable[[Iterable[Uid]], None],
+        jobs_changed: Callable[[Iterable[HostId]], None],
+    ) -> None:
+        """`look_at` has data planned again; `jobs_changed` hears of hosts where runs began or ended."""
         self._known = known
         self._store = store
         self._look_at = look_at
+        self._jobs_changed = jobs_changed
 
     async def cases(self, runs: Collection[Uid]) -> dict[Uid, Case]:
         """The jobs that these runs are of, each with all its runs, by the run."""
@@ -164,6 +172,7 @@ class Settler:
             for uid, cause in case.cancelled.items():
                 order(case, uid, OrderKind.CANCEL, cause)
         told = _told(cases, orders, logs or {})
+        self._jobs_changed(_hosts(cases))  # before it is stored: if that fails nobody knows whether it was
         ends = await self._store.record(
             now=now,
             jobs=[case.job for case in cases],
@@ -191,8 +200,9 @@ def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Ui
             topics |= dict.fromkeys([TOPIC, case.job.uid, case.job.array, *case.runs])
         if case.stirs:
             topics[QUEUE] = None
-        if case.begun or any(case.runs[uid].ended for uid in case.changed):
+        if case.begun or _ended(case):
             data |= dict.fromkeys(one.data for one in case.job.inputs)
+    topics |= dict.fromkeys(f"{ROOM}{host}" for host in _hosts(cases))
     topics |= dict.fromkeys(order.host for order in orders)
     topics |= dict.fromkeys(logs)
     return Told(
@@ -201,3 +211,12 @@ def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Ui
         hosts=(),
         waiting={order.host: order.generation for order in orders},
     )
+
+
+def _hosts(cases: Iterable[Case]) -> list[HostId]:
+    """Where runs began or ended."""
+    return sorted({case.runs[uid].host for case in cases for uid in {*case.begun, *_ended(case)}})
+
+
+def _ended(case: Case) -> list[Uid]:
+    return [uid for uid in case.changed if case.runs[uid].ended]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Table, and_, bindparam, cast, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -150,6 +150,21 @@ class JobStore:
         )
         async with self._database.read() as session:
             return {HostId(host): number for host, number in await session.execute(query)}
+
+    async def taken_on(self, hosts: Collection[HostId] | None = None) -> dict[HostId, tuple[int, int]]:
+        """Bytes of memory and processors that runs have which have not ended, for each host, or for each of these."""
+        caps = JobRow.spec["caps"]
+        memory = func.sum(cast(caps["memory"].as_string(), BigInteger))
+        query = (
+            select(RunRow.host, memory, func.sum(caps["cpus"].as_integer()))
+            .join(JobRow, JobRow.uid == RunRow.job)
+            .where(RunRow.state.not_in(_RUN_ENDS))
+            .group_by(RunRow.host)
+        )
+        if hosts is not None:
+            query = query.where(among(RunRow.host, hosts))
+        async with self._database.read() as session:
+            return {HostId(host): (int(held), int(cpus)) for host, held, cpus in await session.execute(query)}
 
     async def hosts_reading(self, data: Collection[Uid]) -> dict[Uid, set[HostId]]:
         """For each of these data the hosts with a run that reads it and has not ended."""

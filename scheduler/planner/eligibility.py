@@ -155,10 +155,13 @@ def _without_room_to_run(ledger: Ledger, machine: MachineRow, host: HostRow) -> 
         return f"it runs {there} machine(s), as many as it lends room for"
     if machine.cpus > resources.cpus:
         return f"it lends {resources.cpus} processors, {machine.cpus} needed"
-    if (spare := ledger.cpus_left(host)) is not None and spare < machine.cpus:
-        return f"{spare} of its {resources.all_cpus} processors for machines are left, {machine.cpus} needed"
+    if machine.cpus > (spare := max(0, resources.cpus - host.jobs_cpus)):
+        return f"jobs leave {spare} of its {resources.cpus} processors, {machine.cpus} needed"
+    if (left := ledger.cpus_left(host)) is not None and left < machine.cpus:
+        return f"{left} of its {resources.all_cpus} processors for machines are left, {machine.cpus} needed"
     if (left := ledger.memory_left(host)) < machine.memory:
-        return f"its memory has {format_size(left)} left, {format_size(machine.memory)} needed"
+        beside = f" beside {format_size(host.jobs_memory)} for jobs" if host.jobs_memory else ""
+        return f"its memory has {format_size(left)} left{beside}, {format_size(machine.memory)} needed"
     return ""
 
 

@@ -238,13 +238,14 @@ class Ledger:
         return host.machines + self._machines_on[host.facts.host_id]
 
     def memory_left(self, host: HostRow) -> int:
-        """Bytes of memory that no machine takes."""
-        return max(0, host.facts.resources.memory - host.memory_taken - self._memory[host.facts.host_id])
+        """Bytes of memory that neither machines nor jobs take."""
+        taken = host.memory_taken + host.jobs_memory + self._memory[host.facts.host_id]
+        return max(0, host.facts.resources.memory - taken)
 
     def cpus_left(self, host: HostRow) -> int | None:
-        """Processors that no machine has, where all of them together may have only so many."""
+        """Processors that neither machines nor jobs have, where machines together may have only so many."""
         most, taken = host.facts.resources.all_cpus, host.cpus_taken + self._cpus[host.facts.host_id]
-        return max(0, most - taken) if most else None
+        return max(0, most - taken - host.jobs_cpus) if most else None
 
     def port_taken(self, machine: MachineRow, host_id: HostId) -> int:
         """A port of the host that the machine wants and another of these data's machines has; 0 if there is none."""

@@ -55,6 +55,7 @@ def _outlook(ledger: Ledger, uid: Uid, machines: int, staying: int) -> Outlook:
         uid=uid,
         missing=missing,
         open=hopeful or blocked,
+        machines=ledger.thrives(uid) and bool(machines or staying),
         held_back=uid in ledger.held_back,
         wake_at=wake.at if wake else None,
         why=wake.why if wake else "",

@@ -36,6 +36,8 @@ class HostRow:
         transfers: Copies of whatever data on their way to it.
         machines: Machines of whatever disk that were launched there and have not ended.
         memory_taken: Bytes of memory that those machines take.
+        jobs_memory: Bytes of memory that runs of jobs take, which have not ended.
+        jobs_cpus: Processors that they have.
         drain: Whether it is to be emptied, in whatever state it is, and what becomes of its machines.
         cpus_taken: Processors that they have.
     """
@@ -49,6 +51,8 @@ class HostRow:
     machines: int = 0
     memory_taken: int = 0
     cpus_taken: int = 0
+    jobs_memory: int = 0
+    jobs_cpus: int = 0
     drain: Drain | None = None
 
     @property

@@ -120,3 +120,17 @@ async def test_the_service_hears_why_a_launch_is_refused_and_nothing_is_made(
         assert service.syncs[-1] is not None
         third = service.launch(disk)
         await service.until_state(third, "running")
+
+
+def test_jobs_and_machines_share_one_room(tmp_path, storage):
+    room = Room(WorkerSettings(home=tmp_path, name="pc", cpus=4, memory=1000), storage)
+    room.claim("vm", Order(400, 1))
+    assert room.refuses_job(Claim(600, 3)) == ""
+    assert "600 B of memory are left" in room.refuses_job(Claim(601, 1))
+    assert "3 are left" in room.refuses_job(Claim(1, 4))
+    room.jobs = lambda: Claim(300, 2)
+    for asked, why in ((Order(301, 1), "300 B of memory are left"), (Order(1, 3), "jobs leave 2 of 4")):
+        with pytest.raises(BitDewError) as caught:
+            room.claim("other", asked)
+        assert (caught.value.key, why in str(caught.value.why)) == ("host.full", True)
+    room.claim("other", Order(300, 2))

@@ -34,7 +34,7 @@ from .runs import Run, RunLimits, RunReport
 
 if TYPE_CHECKING:
     from bitdew.core.clock import Clock
-    from bitdew.wire.models import Order, RunInput, RunOrder
+    from bitdew.wire.models import CapsModel, Order, RunInput, RunOrder
 
     from ..activity.leave import Leave
     from ..copies import Copies
@@ -100,6 +100,11 @@ class Attempt:
     def inputs(self) -> list[RunInput]:
         """What it reads."""
         return self._wish.inputs
+
+    @property
+    def caps(self) -> CapsModel:
+        """How much it may take."""
+        return self._wish.spec.caps
 
     @property
     def goes_on(self) -> bool:

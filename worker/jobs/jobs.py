@@ -21,6 +21,7 @@ from bitdew.wire.models import ErrorView, RunReply, RunReport
 
 from ..events import EventKind
 from ..link import patiently
+from ..room import Claim
 from .attempt import Attempt, Premises, remove
 from .running import Runner
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..events import Announcer
     from ..journal import Journal
     from ..link import ServiceLink
+    from ..room import Room
     from ..settings import WorkerSettings
     from ..sharings import Sharings
 
@@ -53,6 +55,7 @@ class Surrounding:
     journal: Journal
     clock: Clock
     announcer: Announcer
+    room: Room
 
 
 async def new_jobs(around: Surrounding) -> Jobs:
@@ -73,7 +76,9 @@ async def new_jobs(around: Surrounding) -> Jobs:
         leave=around.leave,
         programs=lambda: sharings.programs,
     )
-    return Jobs(premises, around.journal, around.announcer, settings)
+    jobs = Jobs(premises, around.journal, around.announcer, settings, around.room)
+    around.room.jobs = jobs.taken
+    return jobs
 
 
 class Jobs:
@@ -83,12 +88,16 @@ class Jobs:
         attempts: Those that have not ended, by uid.
     """
 
-    def __init__(self, premises: Premises, journal: Journal, announcer: Announcer, settings: WorkerSettings) -> None:
+    def __init__(
+        self, premises: Premises, journal: Journal, announcer: Announcer, settings: WorkerSettings, room: Room
+    ) -> None:
+        """`room` is shared with machines."""
         self.attempts: dict[str, Attempt] = {}
         self._on = premises
         self._journal = journal
         self._announcer = announcer
         self._settings = settings
+        self._room = room
         self._tasks: asyncio.TaskGroup | None = None
 
     async def resume(self, orders: Iterable[Order], tasks: asyncio.TaskGroup) -> None:
@@ -108,13 +117,20 @@ class Jobs:
         """The runs that go on: those that have ended, or are being ended, are not counted by the service either."""
         return sum(attempt.goes_on for attempt in self.attempts.values())
 
-    def _refusal(self) -> str:
-        """Why nothing more is run here, or nothing."""
+    def taken(self) -> Claim:
+        """What the runs have that go on."""
+        caps = [attempt.caps for attempt in self.attempts.values() if attempt.goes_on]
+        return Claim(sum(one.memory for one in caps), sum(one.cpus for one in caps))
+
+    def _refusal(self, order: Order) -> str:
+        """Why this is not run here, or nothing."""
         settings = self._settings
         if settings.jobs is JobsAllowed.NONE:
             return "its volunteer lends nothing to jobs"
         most = settings.jobs_at_once
-        return f"{most} jobs run here at once at most" if most and self.under_way >= most else ""
+        if most and self.under_way >= most:
+            return f"{most} jobs run here at once at most"
+        return self._room.refuses_job(Claim(order.run.spec.caps.memory, order.run.spec.caps.cpus)) if order.run else ""
 
     @property
     def needed(self) -> set[str]:
@@ -129,7 +145,7 @@ class Jobs:
     async def apply(self, order: Order) -> None:
         """Carry out a run or cancel order that the journal has accepted; or refuse what is more than is lent."""
         fresh = order.kind is OrderKind.RUN and order.subject not in self.attempts
-        if fresh and self._tasks is not None and (why := self._refusal()):
+        if fresh and self._tasks is not None and (why := self._refusal(order)):
             fault = error("job.refused", f"Run {order.subject[:8]} was not begun", why=why)
             log.warning("a run was refused", run=order.subject, why=why)
             said = RunReport(state=RunState.FAILED, reason=ErrorView.of(fault))

@@ -28,6 +28,10 @@ async def whys(client: BitDew, uid: str) -> list[str]:
     return (await client.explain_job(uid)).hosts
 
 
+async def waits_since(client: BitDew, deployment: str, why: str) -> bool:
+    return any(why in line for line in (await client.explain_deployment(deployment)).machines)
+
+
 async def test_a_host_is_given_as_many_jobs_as_its_volunteer_allows_at_once(
     client: BitDew, job_host: MakeJobHost
 ) -> None:
@@ -86,6 +90,26 @@ async def test_processors_and_memory_of_its_machines_are_not_lent_to_jobs_again(
     await host.host.machine(await host.host.order(OrderKind.HALT), MachineState.STOPPED)
     async with asyncio.timeout(10):
         assert (await host.run()).run is not None
+
+
+async def test_what_jobs_have_is_not_lent_to_machines_until_they_end(
+    client: BitDew, job_host: MakeJobHost, add_disk: AddDisk
+) -> None:
+    host = await job_host(sharings=MACHINES_TOO, cpus=4, memory=8 * GB)
+    await add_disk("disk")
+    await host.host.take()
+    (job,) = await client.submit(replace(SPEC, caps=replace(SPEC.caps, cpus=3, memory=6 * GB)))
+    await host.run()
+    many = await client.deploy("disk", memory=GB, cpus=2)
+    assert await host.host.idle()
+    assert await waits_since(client, many.uid, "jobs leave 1 of its 4 processors, 2 needed")
+    large = await client.deploy("disk", memory=4 * GB, cpus=1)
+    assert await waits_since(client, large.uid, "its memory has 2.0 GB left beside 6.0 GB for jobs, 4.0 GB needed")
+    small = await client.deploy("disk", memory=GB, cpus=1)
+    assert (await host.host.launched()).subject == small.machines[0].uid
+    await client.cancel_job(job.uid)
+    launched = {(await host.host.launched()).subject for _ in range(2)}
+    assert launched == {many.machines[0].uid, large.machines[0].uid}
 
 
 def offer(name: str, slots: int | None, refuses: str, cpus: int) -> HostOffer:

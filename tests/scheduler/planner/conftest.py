@@ -60,6 +60,7 @@ class World:
         self.machines = {}
         self.deployments = {}
         self.busy = {}
+        self.working = {}
         self.renewed = {}
 
     def host(
@@ -204,6 +205,8 @@ class World:
             machines=len(machines) + self.busy.get(host, 0),
             memory_taken=sum(m.memory for m in machines),
             cpus_taken=sum(m.cpus for m in machines),
+            jobs_memory=self.working.get(host, (0, 0))[0],
+            jobs_cpus=self.working.get(host, (0, 0))[1],
         )
 
     def _census(self, shuffle):

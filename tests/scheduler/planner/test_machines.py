@@ -38,6 +38,15 @@ def test_a_machine_needs_a_hypervisor(world, launched, sharing, can):
     assert bool(launched(w.plan())) is can
 
 
+def test_what_jobs_have_is_not_lent_to_machines_too(world, launched):
+    w = world().host("a", memory=4 * GB, cpus=4).datum().copy("a").machine("m", memory=2 * GB)
+    assert w.plan().outlooks["disk"].machines is False
+    for taken, free in (((2 * GB, 3), True), ((2 * GB + 1, 0), False), ((0, 4), False)):
+        w.working = {"a": taken}
+        assert launched(w.plan()) == ({"m": "a"} if free else {})
+        assert w.plan().outlooks["disk"].machines is not free
+
+
 def test_machines_are_launched_as_long_as_memory_lasts(world, launched):
     w = world().host("a", memory=4 * GB).datum().copy("a").machine("running", "a", M.RUNNING)
     for number in range(5):

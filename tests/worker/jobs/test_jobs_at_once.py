@@ -105,3 +105,15 @@ async def test_a_cap_that_changes_holds_at_once_and_ends_nothing(grid: Grid) -> 
     assert await waits(third.uid) == "vm: it takes no jobs"
     assert (await grid.client.job(first.uid)).state is JobState.RUNNING
     await over(grid, host, first.uid)
+
+
+async def test_a_worker_gives_no_job_what_its_machines_have(grid: Grid) -> None:
+    host = await machine(grid)
+    room = host.worker.machines._premises.room
+    room.settings = room.settings.model_copy(update={"memory": 2**25})  # the service hears nothing of it
+    (job,) = await grid.client.submit(SHORT)
+    assert await ended(grid, job.uid) is JobState.FAILED
+    reason = (await grid.client.job(job.uid)).reason
+    assert reason is not None
+    assert reason.key == "job.refused"
+    assert "memory are left" in str(reason.why)
