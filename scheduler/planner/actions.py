@@ -113,7 +113,7 @@ class Outlook:
             spread's label are shared, copies that may not stay have nowhere to go, or machines have no host. A host
             that becomes eligible for data that are wanted on every host is not announced by it: those who feed the
             planner look for what such a host lacks.
-        machines: Whether machines have no host yet, or one that they are to leave: they wait for room that jobs may have.
+        machines: Whether machines have no host yet, or one that they are to leave, and wait for room that jobs have.
         held_back: Whether repairs were held back: they are begun a few at a time, and whoever feeds the planner gives
             each datum its turn. There is no instant for it in `wake_at`.
         wake_at: When the plan changes though no fact does, or None.

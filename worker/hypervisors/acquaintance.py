@@ -1,7 +1,7 @@
 """What a hypervisor was found to be, and when that is no longer believed.
 
-Owns the memory of one trial. It is made anew when a program, or a device, that it depends on is another one or gone, when
-something failed that should not have, and whenever nothing was found. How to try is the driver's matter.
+Owns the memory of one trial. It is made anew when a program, or a device, that it depends on is another one or gone,
+when something failed that should not have, and whenever nothing was found. How to try is the driver's matter.
 """
 
 from __future__ import annotations

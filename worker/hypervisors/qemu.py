@@ -88,6 +88,7 @@ class QemuHypervisor:
         disk_bus: command.DiskBus = "virtio",
         niceness: int | None = None,
     ) -> None:
+        self._groups: Groups | None = None
 
         def trial() -> QemuFound | str:
             self._groups = find_groups()
@@ -96,7 +97,6 @@ class QemuHypervisor:
         self._known: Acquaintance[QemuFound] = Acquaintance((binary, image_tool, str(DEVICE)), trial)
         self._disk_bus: command.DiskBus = disk_bus
         self._niceness = priority.niceness() if niceness is None else niceness
-        self._groups: Groups | None = None
         self._children: dict[Uid, subprocess.Popen[bytes]] = {}
 
     @property

@@ -76,7 +76,7 @@ class Drivers:
         return [driver for driver in self._all if driver.name in changed]
 
     def _is_doubted(self, driver: Hypervisor) -> bool:
-        """Whether it is time to ask again one that failed, or was withdrawn by the last answer: its host may be busy."""
+        """Whether it is time to ask again one that failed, or that its last answer withdrew: its host may be busy."""
         doubted = driver.doubtful or driver.name in self._withdrawn
         return doubted and self._clock.monotonic() - self._asked[driver.name] >= DOUBT_SECONDS
 

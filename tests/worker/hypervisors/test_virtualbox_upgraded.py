@@ -1,4 +1,4 @@
-"""A VirtualBox that is replaced, breaks or goes while the worker runs is what it is now; and when a machine has ended."""
+"""A VirtualBox that is replaced, breaks or goes is what it is now; and a machine has ended when its process has."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ case "$2" in
   --version) echo %sr175245;;
   showvminfo) echo VBOX_E_OBJECT_NOT_FOUND; exit 1;;
 esac"""
-BREAKS = WORKS + """
+BREAKS = (
+    WORKS
+    + """
 case "$2" in startvm|createmedium) echo 'VBoxManage: error: no kernel module'; exit 1;; esac"""
+)
+
+
+def lingering(uid) -> subprocess.Popen:
+    """A process like a machine's, which ends when its input does."""
+    words = ["--comment", f"bitdew-{uid}", "--startvm", command.identity(uid)]
+    return subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", *words], stdin=subprocess.PIPE)
 
 
 @pytest.fixture
@@ -82,9 +91,7 @@ async def test_a_machine_has_ended_when_its_process_has_and_not_when_virtualbox_
     asked = tmp_path / "asked"
     programs("VBoxManage", f"""touch {asked}; echo 'VMState="poweroff"'""")
     (tmp_path / uid).mkdir()
-    words = ["--comment", f"bitdew-{uid}", "--startvm", command.identity(uid)]
-    wait_for_end = [sys.executable, "-c", "import sys; sys.stdin.read()", *words]
-    with subprocess.Popen(wait_for_end, stdin=subprocess.PIPE) as process:
+    with lingering(uid) as process:
         waiting = asyncio.create_task(driver.wait(Handle("virtualbox", uid, {"pid": 0, "folder": str(tmp_path / uid)})))
         async with asyncio.timeout(30):
             while not asked.exists():  # noqa: ASYNC110
@@ -101,10 +108,7 @@ async def test_what_is_left_of_a_machine_that_has_ended_is_not_waited_for_withou
     uid = new_uid()
     programs("VBoxManage", """echo 'VMState="poweroff"'""")
     (tmp_path / uid).mkdir()
-    words = ["--comment", f"bitdew-{uid}", "--startvm", command.identity(uid)]
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()", *words], stdin=subprocess.PIPE
-    ) as process:
+    with lingering(uid) as process:
         handle = Handle("virtualbox", uid, {"pid": process.pid, "folder": str(tmp_path / uid)})
         assert (await driver.wait(handle)).state == "stopped"
         assert process.wait(10) == -9
