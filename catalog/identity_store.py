@@ -158,9 +158,10 @@ class IdentityStore:
             await session.execute(update(InnerHostRow).where(among(InnerHostRow.host, hosts)).values(over=True))
 
     async def hand_over(self, old: str, new: str) -> None:
-        """The host that was the machine `old` is the machine `new`, which goes on from it."""
+        """The host that was the machine `old` is the machine `new`, which goes on from it, and so with its tokens."""
         async with self._database.write() as session:
             await session.execute(update(InnerHostRow).where(InnerHostRow.machine == old).values(machine=new))
+            await session.execute(update(TokenRow).where(TokenRow.machine == old).values(machine=new))
 
     async def add_certificate(self, serial: str, subject_id: str, role: str, name: str, expires: datetime) -> None:
         """Record an issued certificate."""
@@ -179,7 +180,7 @@ class IdentityStore:
             return set(await session.scalars(query))
 
     async def revoke(self, subject_id: str, now: datetime) -> bool:
-        """Revoke all certificates of a subject; whether it had any."""
+        """Revoke all certificates of a subject, and the tokens of the machine that it is; whether it had any."""
         async with self._database.write() as session:
             found = await session.execute(
                 update(CertificateRow)
@@ -187,6 +188,8 @@ class IdentityStore:
                 .values(revoked=now)
                 .returning(CertificateRow.serial)
             )
+            machine = select(InnerHostRow.machine).where(InnerHostRow.host == subject_id)
+            await session.execute(delete(TokenRow).where(TokenRow.machine.in_(machine)))
             along(session, Told(revoked=(subject_id,)))
             return bool(found.all())
 

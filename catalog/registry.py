@@ -80,6 +80,10 @@ class Registry:
         )
         return _view(stored, str(token))
 
+    async def is_shut_out(self, machine: str) -> bool:
+        """Whether a host that was this machine of the grid was shut out: it is not to come back as another."""
+        return any(self.is_revoked(host) for host in await self._store.inner_hosts([machine]))
+
     async def tokens(self) -> TokenList:
         """The tokens that can still be used."""
         return TokenList(tokens=[_view(token) for token in await self._store.tokens(self._clock.now())])

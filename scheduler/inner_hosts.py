@@ -40,9 +40,17 @@ class InnerHosts:
         self._leadership = leadership
 
     async def of(self, machines: Collection[Uid]) -> dict[Uid, HostId]:
-        """For each of these machines that joined and has not ended, the host that it is."""
+        """For each of these machines that joined and has not ended, the host that it is.
+
+        One that went back to before it had joined is another one from then on: the last that was heard of.
+        """
         found = await self._store.inner_hosts(machines) if machines else {}
-        return {Uid(machine): HostId(host) for host, machine in found.items()}
+        by_hearing = sorted(found.items(), key=lambda one: (self._heard(HostId(one[0])), one[0]))
+        return {Uid(machine): HostId(host) for host, machine in by_hearing}
+
+    def _heard(self, host: HostId) -> float:
+        record = self._known.hosts.get(host)
+        return 0.0 if record is None else record.last_seen.timestamp()
 
     async def gone(self) -> set[HostId]:
         """The hosts that were machines which have ended."""

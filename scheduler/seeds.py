@@ -1,6 +1,8 @@
 """What a machine is told when it begins: a token by which its own worker joins, and its user's words.
 
-Owns who may ask. Only the host that was told to launch a machine hears what is for it, and only as long as it lives.
+Owns who may ask. Only the host that was told to launch a machine hears what is for it, and only as long as it lives. A
+machine that goes back to a snapshot is asked for again: the token in its old seed is spent, or has expired. One whose host
+inside was shut out gets none any more: a snapshot from before brings nobody back.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Seeds:
         machine = found[0]
         deployment = (await self._known.store.deployments([machine.deployment]))[machine.deployment]
         token = None
-        if deployment.network != "none":
+        if deployment.network != "none" and not await self._registry.is_shut_out(machine.uid):
             request = TokenRequest(role="worker", uses=1, seconds=TOKEN_SECONDS, note=f"machine {machine.uid}")
             token = (await self._registry.create_token(request, caller.subject_id, machine.uid)).token
         return MachineSeed(token=token, user_data=await self._known.store.user_data(machine.deployment))

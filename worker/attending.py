@@ -45,6 +45,9 @@ class Attended(Protocol):
     def spec(self) -> MachineSpec:
         """What it is made of."""
 
+    async def renew_seed(self) -> None:
+        """What it is told when it begins is told anew."""
+
 
 class Attending:
     """Attends to one machine.
@@ -223,6 +226,7 @@ class Attending:
         name, done = back
         try:
             async with self._turn:
+                await self._machine.renew_seed()
                 entry.handle = handle = await driver.restore(self._machine.spec(), name)
                 entry.console_bytes, entry.held = 0, False
                 await self._changed()

@@ -52,6 +52,8 @@ CONSOLE_SECONDS: Final = 0.25
 """How often the size of a running machine's console is looked at."""
 DISK_SECONDS: Final = 2.0
 """How often it is looked at how much a running machine takes of the disk."""
+SEED_SECONDS: Final = 10.0
+"""How long a service that is away is waited for when a machine goes back to a snapshot: the machine stands still."""
 SEED: Final = "seed.iso"
 """In the machine's folder."""
 
@@ -165,6 +167,14 @@ class Machine:
         finally:
             self._attending.end()
 
+    async def renew_seed(self) -> None:
+        """Put a fresh token into its seed, since it goes back to when it may have had none; if that can be had now."""
+        try:
+            async with asyncio.timeout(SEED_SECONDS):
+                await self._readiness.have_seed(self.folder / SEED, anew=True)
+        except (TimeoutError, BitDewError) as fault:
+            log.warning("a machine goes back with the seed that it had", machine=self.entry.uid, why=str(fault))
+
     async def destroy(self) -> None:
         """Remove everything of it. Only for a machine that has ended.
 
@@ -202,7 +212,7 @@ class Machine:
             return False
         if not self._halt.is_set():
             await self._advance(_S.PREPARING)
-            await self._readiness.have_seed(self.folder / SEED)
+            await self._readiness.have_seed(self.folder / SEED, anew=entry.order.snapshot is not None)
             entry.ports = await asyncio.to_thread(free_ports, entry.order.ports)
         if not self._halt.is_set() and entry.order.snapshot is None:
             await driver.prepare(self.spec())

@@ -6,6 +6,7 @@ Owns what is verified, and what is waited for. Nothing of an order is believed t
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from bitdew.core.errors import error
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .machine import Premises
 
 _S: Final = MachineState
+FRESH: Final = timedelta(minutes=30)
+"""How long a seed is good that no machine has begun with: its token lasts twice as long."""
 
 
 class Readiness:
@@ -128,23 +131,24 @@ class Readiness:
             halted.cancel()
             await asyncio.gather(halted, return_exceptions=True)
 
-    async def have_seed(self, path: Path) -> None:
+    async def have_seed(self, path: Path, *, anew: bool = False) -> None:
         """Return when what the machine is told lies at `path`, or when it was halted before.
 
-        A service that is away is waited for.
+        What lies there already is kept while its token is good, unless it is to be asked for `anew`. A service that is
+        away is waited for.
 
         Raises:
             BitDewError: what the service answers; `storage.failed`.
         """
         entry, on = self.entry, self._on
-        if not entry.order.seeded or await asyncio.to_thread(path.exists):
+        if not entry.order.seeded or (not anew and await asyncio.to_thread(_is_fresh, path, on.clock.now())):
             return
         asking = asyncio.ensure_future(patiently(lambda: on.ask_seed(entry.uid)))
         halted = asyncio.ensure_future(self._halt.wait())
         try:
             await asyncio.wait({asking, halted}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
-                await asyncio.to_thread(write_seed, path, entry.uid, on.url, asking.result())
+                await asyncio.to_thread(write_seed, path, entry.body or entry.uid, on.url, asking.result())
         finally:
             for task in (asking, halted):
                 task.cancel()
@@ -164,3 +168,12 @@ class Readiness:
         if entry.reason is not None:
             entry.reason = None
             await self._changed()
+
+
+def _is_fresh(seed: Path, now: datetime) -> bool:
+    """Whether there is a seed whose token is still good. Blocks."""
+    try:
+        written = datetime.fromtimestamp(seed.stat().st_mtime, UTC)
+    except OSError:
+        return False
+    return abs(now - written) < FRESH

@@ -32,7 +32,10 @@ def host_name(uid: str) -> str:
 
 
 def write_seed(path: Path, uid: str, url: str, told: MachineSeed) -> None:
-    """Write the seed of the machine `uid` to `path`, whole or not at all, for its owner's eyes. Blocks.
+    """Write the seed of the system `uid` to `path`, whole or not at all, for its owner's eyes. Blocks.
+
+    That is the machine's uid, or, where it goes on from a snapshot, that of the machine which began: to itself it is
+    the same system, with the same name.
 
     Raises:
         HostError: `storage.failed`.

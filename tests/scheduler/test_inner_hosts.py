@@ -117,3 +117,62 @@ async def test_a_machine_that_was_given_up_with_its_host_is_shut_out(
         return await shut_out(inner)
 
     await until(lost)
+
+
+# Going back to a snapshot ---------------------------------------------------------------------------------------------
+
+
+async def joined_as(grid: Grid, token: str | None, folder: str):
+    """Who joins with this token, by keys of its own."""
+    return await enrol(grid.service.url, str(token), "vm", IdentityFolder(grid.folder / folder), {Role.WORKER})
+
+
+async def test_a_token_that_a_machine_had_not_used_when_it_was_saved_is_good_for_what_goes_on_from_it(
+    grid: Grid, outer: ScriptedHost, until
+) -> None:
+    await grid.client.deploy("disk", network="user")
+    order = await outer.launched()
+    token = (await seed(outer, order.subject)).token
+    await saved(grid, outer, order)
+    await outer.machine(order, MachineState.STOPPED, **kept(outer, "a"))
+    heir = (await grid.client.restore(order.subject, "a")).machine
+    launch = await outer.order(OrderKind.LAUNCH)
+    await outer.machine(launch, MachineState.RUNNING, **kept(outer, "a"))
+    identity = await joined_as(grid, token, "inside")
+    assert (await grid.client.machine(heir)).inner == identity.subject.subject_id
+
+
+async def test_a_machine_that_went_back_to_before_it_had_joined_joins_as_another_with_a_fresh_token(
+    grid: Grid, outer: ScriptedHost, inside
+) -> None:
+    order, before = inside
+    grid.clock.skip(1)
+    identity = await joined_as(grid, (await seed(outer, order.subject)).token, "again")
+    context = await asyncio.to_thread(client_context, identity.ca, identity.identity)
+    async with Transport(grid.service.url, context) as line:
+        after = ScriptedHost(line, grid.clock, identity.subject.subject_id, "vm")
+        await after.hello()
+        assert after.uid != before.uid
+        assert (await grid.client.machine(order.subject)).inner == after.uid
+        grid.clock.skip(1)
+        await before.sync()  # back again, to a later snapshot
+        assert (await grid.client.machine(order.subject)).inner == before.uid
+
+
+async def test_a_machine_whose_host_was_shut_out_gets_no_token_and_what_it_had_is_worth_nothing(
+    grid: Grid, outer: ScriptedHost, inside, until
+) -> None:
+    order, inner = inside
+    spare = (await seed(outer, order.subject)).token
+    assert spare is not None
+    await grid.client.ban_host(inner.uid)
+    assert await shut_out(inner)
+    assert (await seed(outer, order.subject)).token is None
+    assert await errand_refused(joined_as(grid, spare, "again")) == "token.invalid"
+    await saved(grid, outer, order)
+    await outer.machine(order, MachineState.STOPPED, **kept(outer, "a"))
+    await grid.client.restore(order.subject, "a")
+    launch = await outer.order(OrderKind.LAUNCH)
+    await outer.machine(launch, MachineState.RUNNING, **kept(outer, "a"))
+    assert (await seed(outer, launch.subject)).token is None
+    assert await shut_out(inner)

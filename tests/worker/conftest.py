@@ -58,6 +58,7 @@ from bitdew.wire.models import (
     ErrorView,
     LaunchOrder,
     MachineReport,
+    MachineSeed,
     MetainfoReply,
     Nothing,
     Order,
@@ -144,6 +145,8 @@ class ScriptedService:
         self.machines: dict[str, MachineReport] = {}
         self.consoles: dict[str, str] = {}
         self.results: dict[str, ErrandReport] = {}
+        self.seeds: list[str] = []
+        self.no_seeds = False
         self.history: list[tuple[str, str]] = []
         self.reasons: dict[str, list[ErrorView]] = {}
         self.peers: list[Endpoint] = []
@@ -183,6 +186,7 @@ class ScriptedService:
         worker = {Role.WORKER}
         routes.add("POST", "/v1/sync", self._sync, body=SyncRequest, roles=worker)
         routes.add("POST", "/v1/errands/{uid}/result", self._result, body=ErrandReport, roles=worker)
+        routes.add("POST", "/v1/machines/{uid}/seed", self._seed, roles=worker)
         routes.add("POST", "/v1/announce", self._announce, body=AnnounceRequest, roles=worker)
         routes.add("GET", "/v1/sought", self._sought, roles=worker)
         routes.add("POST", "/v1/attribute-names", self._names, body=AttributeNamesRequest, roles=worker)
@@ -406,6 +410,12 @@ class ScriptedService:
     async def _names(self, call: Call[AttributeNamesRequest]) -> AttributeNamesReply:
         self.named += 1
         return AttributeNamesReply(names={uid: self.attributes.get(uid, "") for uid in call.body.data})
+
+    async def _seed(self, call: Call[Nothing]) -> MachineSeed:
+        if self.no_seeds:
+            raise error("machine.not-found", "There is no seed", why="the test says so")
+        self.seeds.append(call.path["uid"])
+        return MachineSeed(token=f"token-{len(self.seeds)}", user_data="#!/bin/sh\n")
 
     async def _metainfo(self, call: Call[Any]) -> MetainfoReply:
         return MetainfoReply(metainfo=self.metainfos[call.path["root"]].encoded)

@@ -231,8 +231,8 @@ async def test_an_errand_that_a_restart_cut_off_is_told_to_have_been_interrupted
 # After the machine's end ----------------------------------------------------------------------------------------------
 
 
-async def saved_and_ended(service, disk, mock_host):
-    uid = await running(service, disk)
+async def saved_and_ended(service, disk, mock_host, **launch):
+    uid = await running(service, disk, **launch)
     await well(service, uid, "snapshot", "a")
     mock_host.kill(uid)
     await service.until_state(uid, "failed")

@@ -67,6 +67,25 @@ find_seed() {
     say "no seed"
 }
 
+# It may have been written anew while the machine was saved. Unmounted, none of it stays in memory.
+read_seed_again() {
+    umount $SEED 2>/dev/null
+    find_seed
+}
+
+# A machine that goes on from a snapshot has the time of then; its hardware's clock follows the host's.
+set_clock() {
+    real=$(cat /sys/class/rtc/rtc0/since_epoch 2>/dev/null) && [ -n "$real" ] || return 0
+    behind=$((real - $(date +%s)))
+    [ $behind -lt 60 ] || { hwclock -s -u && say "the clock was $behind seconds behind"; }
+}
+
+watch_clock() {
+    while sleep 10; do
+        set_clock
+    done &
+}
+
 run_script() {
     [ -f $SEED/user-data ] && [ "$(head -c 2 $SEED/user-data)" = '#!' ] || return 0
     cp $SEED/user-data /run/user-script
@@ -82,7 +101,8 @@ run_script() {
     script=$!
 }
 
-# Joins, however long the service stays unreachable; any other end of the worker is the end.
+# Joins, however long the service stays unreachable. Any other end of the worker is the end, unless the seed has another token
+# by now: the machine went back to a snapshot, where the worker's own was spent or has expired.
 run_worker() {
     say "the worker starts"
     # A machine of the grid holds nothing of anybody's: jobs may run what they like, and take all of it but what the
@@ -94,14 +114,24 @@ run_worker() {
     # What the disk has for jobs, as its recipe says.
     [ ! -f /etc/bitdew/sharings.toml ] || export BITDEW_WORKER_SHARINGS_FILE=/etc/bitdew/sharings.toml
     while true; do
-        PYTHONPATH=/opt/bitdew python3 -P -m bitdew worker join "$1" --token "$2" --name "$3" \
+        token=$(told bitdew-token)
+        PYTHONPATH=/opt/bitdew python3 -P -m bitdew worker join "$(told bitdew-url)" --token "$token" --name "$1" \
             --home /var/lib/bitdew </dev/null &
         echo $! >/run/worker.pid
         wait $!
         code=$?
-        [ $code -eq 6 ] || break
-        say "the service is not reachable; next try in 5 seconds"
-        sleep 5
+        [ $code -ne 0 ] || break
+        set_clock
+        read_seed_again
+        fresh=$(told bitdew-token)
+        if [ $code -eq 6 ]; then
+            say "the service is not reachable; next try in 5 seconds"
+            sleep 5
+        elif [ -n "$fresh" ] && [ "$fresh" != "$token" ]; then
+            say "the seed has another token: the worker joins again"
+        else
+            break
+        fi
     done
     say "the worker ended with $code"
 }
@@ -115,6 +145,7 @@ exec </dev/console >/dev/console 2>&1
 say "started"
 
 watch_button
+watch_clock
 bring_up_network
 find_seed
 name=$(told local-hostname | tr -cd 'A-Za-z0-9.-' | head -c 63)
@@ -122,10 +153,8 @@ name=$(told local-hostname | tr -cd 'A-Za-z0-9.-' | head -c 63)
 hostname "$name"
 script=
 run_script
-url=$(told bitdew-url)
-token=$(told bitdew-token)
-if [ -n "$url" ] && [ -n "$token" ] && [ -d /opt/bitdew/bitdew ]; then
-    run_worker "$url" "$token" "$name"
+if [ -n "$(told bitdew-url)" ] && [ -n "$(told bitdew-token)" ] && [ -d /opt/bitdew/bitdew ]; then
+    run_worker "$name"
 elif [ -n "$script" ]; then
     wait "$script"
 else
