@@ -13,7 +13,7 @@ import structlog
 
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.states import MACHINE
+from bitdew.core.states import MACHINE, HostState
 from bitdew.tasks import to_the_end
 
 from ..catalog.identity_store import IdentityStore
@@ -42,15 +42,18 @@ class InnerHosts:
     async def of(self, machines: Collection[Uid]) -> dict[Uid, HostId]:
         """For each of these machines that joined and has not ended, the host that it is.
 
-        One that went back to before it had joined is another one from then on: the last that was heard of.
+        One that went back to before it had joined is another one from then on: the one that came, or came back, last.
         """
         found = await self._store.inner_hosts(machines) if machines else {}
-        by_hearing = sorted(found.items(), key=lambda one: (self._heard(HostId(one[0])), one[0]))
-        return {Uid(machine): HostId(host) for host, machine in by_hearing}
+        in_order = sorted(found.items(), key=lambda one: (self._came(HostId(one[0])), one[0]))
+        return {Uid(machine): HostId(host) for host, machine in in_order}
 
-    def _heard(self, host: HostId) -> float:
+    def _came(self, host: HostId) -> tuple[bool, float]:
+        """The higher, the likelier it is the one that is there now."""
         record = self._known.hosts.get(host)
-        return 0.0 if record is None else record.last_seen.timestamp()
+        if record is None:
+            return False, 0.0
+        return record.state is not HostState.LOST, record.state_since.timestamp()
 
     async def gone(self) -> set[HostId]:
         """The hosts that were machines which have ended."""

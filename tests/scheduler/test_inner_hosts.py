@@ -154,9 +154,6 @@ async def test_a_machine_that_went_back_to_before_it_had_joined_joins_as_another
         await after.hello()
         assert after.uid != before.uid
         assert (await grid.client.machine(order.subject)).inner == after.uid
-        grid.clock.skip(1)
-        await before.sync()  # back again, to a later snapshot
-        assert (await grid.client.machine(order.subject)).inner == before.uid
 
 
 async def test_a_machine_whose_host_was_shut_out_gets_no_token_and_what_it_had_is_worth_nothing(
@@ -165,7 +162,7 @@ async def test_a_machine_whose_host_was_shut_out_gets_no_token_and_what_it_had_i
     order, inner = inside
     spare = (await seed(outer, order.subject)).token
     assert spare is not None
-    await grid.client.ban_host(inner.uid)
+    await grid.client.revoke_host(inner.uid)
     assert await shut_out(inner)
     assert (await seed(outer, order.subject)).token is None
     assert await errand_refused(joined_as(grid, spare, "again")) == "token.invalid"
