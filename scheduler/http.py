@@ -119,8 +119,8 @@ def host_routes(sync: Sync, sought: Sought, views: Views, repository: Repository
     async def sought_there(call: Call[Nothing]) -> SoughtReply:
         return await sought.at(HostId(call.caller.subject_id))
 
-    async def show_all(_call: Call[Nothing]) -> HostList:
-        return await views.hosts()
+    async def show_all(call: Call[Nothing]) -> HostList:
+        return await views.hosts(call.query.get("after", "")[:256], _page(call))
 
     async def show(call: Call[Nothing]) -> HostView:
         return await views.host(call.path["host"])

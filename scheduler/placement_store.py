@@ -174,9 +174,9 @@ class PlacementStore:
         """Bytes of quota that copies take or were promised, by host."""
         return {host: totals.committed for host, totals in (await self.host_totals()).items()}
 
-    async def held_counts(self) -> dict[HostId, int]:
-        """How many verified copies each host has."""
-        held = PlacementRow.state == PlacementState.HELD
+    async def held_counts(self, hosts: Collection[HostId]) -> dict[HostId, int]:
+        """How many verified copies each of these hosts has, for those that have any."""
+        held = (PlacementRow.state == PlacementState.HELD) & among(PlacementRow.host, hosts)
         query = select(PlacementRow.host, func.count()).where(held).group_by(PlacementRow.host)
         return {HostId(host): count for host, count in await self._rows(query)}
 

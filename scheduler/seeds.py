@@ -1,8 +1,8 @@
 """What a machine is told when it begins: a token by which its own worker joins, and its user's words.
 
-Owns who may ask. Only the host that was told to launch a machine hears what is for it, and only as long as it lives. A
-machine that goes back to a snapshot is asked for again: the token in its old seed is spent, or has expired. One whose host
-inside was shut out gets none any more: a snapshot from before brings nobody back.
+Owns who may ask. Only the host that was told to launch a machine hears what is for it, and only as long as it lives.
+For a machine that goes back to a snapshot it asks again: the token in its old seed is spent, or has expired. One whose
+host inside was shut out gets none any more: a snapshot from before brings nobody back.
 """
 
 from __future__ import annotations

@@ -195,16 +195,29 @@ class Views:
 
     # Hosts --------------------------------------------------------------------------------------------------------
 
-    async def hosts(self) -> HostList:
-        """All hosts, by name, but for machines that have ended."""
-        gone = await self._inner.gone()
-        held = await self._known.store.held_counts()
-        machines = await self._known.store.machines_on()
-        there = [record for record in self._known.hosts.records().values() if record.host not in gone]
-        records = sorted(there, key=lambda record: (record.name, record.host))
+    async def hosts(self, after: str = "", limit: int | None = None) -> HostList:
+        """Hosts, by name, but for machines that have ended: at most `limit` behind `after`, which a page gave.
+
+        A name alone will do for `after`, also of a host that is gone.
+        """
+        name, _, host = after.partition("@")
+        behind = (name, host or "~")  # behind all of that name: no id begins so
+        records = [r for r in await self._there() if not after or (r.name, r.host) > behind]
+        page = records[:limit]
         return HostList(
-            hosts=[self._host_view(r, held.get(r.host, 0), machines.get(r.host, (0, 0, 0))[0]) for r in records]
+            hosts=await self._host_views(page),
+            next=f"{page[-1].name}@{page[-1].host}" if len(page) < len(records) else None,
         )
+
+    async def _there(self) -> list[HostRecord]:
+        gone = await self._inner.gone()
+        there = (record for record in self._known.hosts.records().values() if record.host not in gone)
+        return sorted(there, key=lambda record: (record.name, record.host))
+
+    async def _host_views(self, records: list[HostRecord]) -> list[HostView]:
+        hosts = [record.host for record in records]
+        held, machines = await self._known.store.held_counts(hosts), await self._known.store.machines_on(hosts)
+        return [self._host_view(r, held.get(r.host, 0), machines.get(r.host, (0, 0, 0))[0]) for r in records]
 
     async def host(self, text: str) -> HostView:
         """The host of this name or uid.
@@ -212,7 +225,7 @@ class Views:
         Raises:
             UserError: `host.not-found`; `input.invalid`, if several have that name.
         """
-        found = [view for view in (await self.hosts()).hosts if text in {view.name, view.host}]
+        found = await self._host_views([one for one in await self._there() if text in {one.name, one.host}])
         if len(found) > 1:
             do = f"Give one's id: {', '.join(view.host for view in found)}"
             raise error("input.invalid", f"{len(found)} hosts are called {text[:140]!r}", do=do)

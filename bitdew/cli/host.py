@@ -9,7 +9,7 @@ import typer
 from bitdew.core.units import format_size
 
 from . import host_drain, names
-from .options import Json, Profile, Url
+from .options import After, Json, Limit, Profile, Url
 from .output import Output, table
 from .running import ask
 
@@ -20,10 +20,13 @@ app = typer.Typer(help="Hosts: the machines that run a worker.", no_args_is_help
 host_drain.add_to(app)
 
 
-@app.command("ls", epilog="Example: bitdew host ls")
-def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
-    """List the hosts: their state, what they lend and what they hold."""
-    hosts = ask(profile, url, lambda grid: grid.hosts())
+@app.command("ls", epilog="Example: bitdew host ls --limit 20")
+def ls(
+    after: After = "", limit: Limit = 100, profile: Profile = "default", url: Url = None, as_json: Json = False
+) -> None:
+    """List the hosts by name: their state, what they lend and what they hold."""
+    page = ask(profile, url, lambda grid: grid.host_page(after, limit))
+    hosts = page.hosts
 
     def shown() -> Iterator[object]:
         rows = table(
@@ -40,7 +43,10 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
             if one.unknown:
                 yield f"{one.name} has {len(one.unknown)} copies that the catalog does not know; they are kept."
 
-    Output(as_json=as_json).document({"hosts": [one.model_dump(mode="json") for one in hosts]}, shown)
+        if page.next:
+            yield f"There are more: bitdew host ls --after {page.next}"
+
+    Output(as_json=as_json).document(page, shown)
 
 
 @app.command("revoke", epilog="Example: bitdew host revoke pc-7")

@@ -156,9 +156,19 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, MachineCalls, ErrandC
 
     # Hosts and machines ---------------------------------------------------------------------------------------------
 
+    async def host_page(self, after: str = "", limit: int | None = None) -> m.HostList:
+        """Hosts by name, those behind `after`, a page's `next` or a name: at most `limit`, or a page."""
+        query = {"after": after, "limit": str(limit or limits.PAGE)}
+        return await self._call("GET", "/v1/hosts", m.HostList, query={k: v for k, v in query.items() if v})
+
     async def hosts(self) -> list[m.HostView]:
-        """All hosts that ever joined."""
-        return (await self._call("GET", "/v1/hosts", m.HostList)).hosts
+        """All hosts that ever joined, by name, asked for page by page."""
+        page = await self.host_page()
+        found = page.hosts
+        while page.next is not None:
+            page = await self.host_page(page.next)
+            found += page.hosts
+        return found
 
     async def revoke_host(self, name: str) -> m.HostView:
         """Shut a host out, by its name or id, from its next request on. For operators. What it was just before.

@@ -103,6 +103,8 @@ class HostView(Model):
 
 
 class HostList(Model):
-    """All hosts."""
+    """A page of hosts, by name."""
 
     hosts: list[HostView]
+    next: str | None = None
+    """What to give as `after` for the page behind this one; None if there is none."""

@@ -26,7 +26,9 @@ def guest(tmp_path: Path):
         (programs / name).chmod(0o755)
 
     # The worker ends at once, with the next of the codes that a test wrote; the seed is the next of its seeds.
-    fake("python3", f'echo "$*" >>{tmp_path}/calls; read code <{tmp_path}/codes; sed -i 1d {tmp_path}/codes; exit $code')
+    fake(
+        "python3", f'echo "$*" >>{tmp_path}/calls; read code <{tmp_path}/codes; sed -i 1d {tmp_path}/codes; exit $code'
+    )
     fake("umount", f"rm -f {seed}/meta-data")
     fake("sleep", "exit 0")
     fake("hwclock", f'echo "$*" >>{tmp_path}/clock')

@@ -11,9 +11,14 @@ import pycdlib
 import pytest
 from bitdew.worker.readiness import FRESH
 
-from .test_worker_errands import disk, running, saved_and_ended, well  # noqa: F401 - the fixture
+from .test_worker_errands import KIB, running, saved_and_ended, well
 
 SEEDED = {"seeded": True, "network": "user"}
+
+
+@pytest.fixture
+async def disk(service, disk_bytes):
+    return await service.publish(disk_bytes(256 * KIB))
 
 
 def told(home, uid):
