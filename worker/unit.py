@@ -18,6 +18,8 @@ from typing import Final
 
 from bitdew.core.errors import error
 
+from .hypervisors.cgroup import SUBGROUP
+
 NAME: Final = "bitdew-worker.service"
 RUNNING: Final = Path("/run/systemd/system")
 """It is there where systemd runs the system."""
@@ -95,8 +97,11 @@ def text_of(scope: Scope, program: Sequence[str], home: Path, *, owner: str = ""
         "CPUSchedulingPolicy=batch",
         "IOSchedulingClass=idle",
         "OOMScoreAdjust=500",
-        # So that machines' memory and processors are held by control groups below the worker's own.
+        # So that machines' memory and processors are held by control groups beside the worker's own, which it has from
+        # systemd 254 on. Before that systemd passes the line over, and machines are held by their priority alone: were
+        # the worker to move itself, systemd could not start it again beside machines that run on.
         "Delegate=cpu memory pids",
+        f"DelegateSubgroup={SUBGROUP}",
         "",
         "# It writes into its home, and reads what it has to.",
         "ProtectSystem=strict",

@@ -22,6 +22,8 @@ TOP = os.environ.get("BITDEW_TEST_GROUPS", "")
 kernel ends a process in one. For example: /sys/fs/cgroup."""
 GROUPS = Groups(1, {name: Path(TOP) / name for name in ("memory", "cpu")}) if TOP else None
 KERNEL = pytest.mark.skipif(GROUPS is None, reason="NOT TESTED on a real kernel: set BITDEW_TEST_GROUPS to a folder")
+TOP_2 = os.environ.get("BITDEW_TEST_GROUPS_2", "")
+"""The same of version 2, with any controller at all. For example: /sys/fs/cgroup/unified."""
 MIB = 2**20
 EATS = "import sys\nsys.stdin.read(1)\nx = b'x' * (200 << 20)\nprint(len(x))\n"
 SPINS = "import sys\nsys.stdin.read(1)\nwhile True: pass\n"
@@ -127,6 +129,40 @@ def test_of_version_2_a_delegated_group_is_used_beside_the_workers_own(tmp_path)
     }
     (parent / f"bitdew-{uid}" / "memory.events").write_text("low 0\nhigh 0\noom 1\noom_kill 1\n")
     assert groups.ran_out(uid)
+
+
+@pytest.mark.skipif(not TOP_2, reason="NOT TESTED on a real kernel: set BITDEW_TEST_GROUPS_2 to a folder")
+def test_of_version_2_the_kernel_takes_a_machine_beside_the_worker_and_its_limit(tmp_path, monkeypatch, uid):
+    """With whatever controller the kernel has for it, in the place of memory and cpu."""
+    top, parent = Path(TOP_2), Path(TOP_2) / f"bitdew-test-{os.getpid()}"
+    controller = (top / "cgroup.controllers").read_text().split()[0]
+    passed_on = (top / "cgroup.subtree_control").read_text().split()
+    (top / "cgroup.subtree_control").write_text(f"+{controller}")
+    (parent / "worker").mkdir(parents=True)
+    own, machine, worker = tmp_path / "own", child(SPINS), child(SPINS)
+    own.write_text(f"0::/{parent.name}/worker\n")
+    monkeypatch.setattr(cgroup, "_CONTROLLERS", (controller, controller))
+    try:
+        (parent / "worker" / "cgroup.procs").write_text(f"{worker.pid}\n")
+        groups = find_groups(top, own)
+        assert groups == Groups(2, {controller: parent})
+        assert (parent / "cgroup.subtree_control").read_text().split() == [controller]
+        made = parent / f"bitdew-{uid}"
+        monkeypatch.setattr(Groups, "_values", lambda *_: [(made / "pids.max", "7\n")] if controller == "pids" else [])
+        assert groups.confine(uid, machine.pid, memory=MIB, cpus=1) == ""
+        assert (made / "cgroup.procs").read_text().split() == [str(machine.pid)]
+        assert any(path.name.startswith(f"{controller}.") for path in made.iterdir()), "the controller is there"
+        groups.forget(uid)
+        assert made.is_dir(), "one runs in it"
+        assert find_groups(top, own) == groups, "another worker finds it as it is"
+    finally:
+        for process in (machine, worker):
+            process.kill()
+            process.communicate()
+        for folder in (made, parent / "worker", parent):
+            folder.rmdir()
+        if controller not in passed_on:
+            (top / "cgroup.subtree_control").write_text(f"-{controller}")
 
 
 @pytest.mark.parametrize("lacks", ["subgroup", "memory", "room of its own"])
