@@ -13,6 +13,7 @@ A driver's promises:
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -52,8 +53,10 @@ class MachineSpec:
         seed: An ISO, absolute, that the machine finds as a CD; at most 64 MiB. It may lie in the machine's folder.
         network: "none"; or "user": the machine reaches what the host reaches, the host's own services on its loopback
             included, and is reached by nobody.
-        ports: Pairs of a TCP port on the host's 127.0.0.1, from 1024 on, and the machine's port that it leads to; at
-            most 16. They need the network "user".
+        ports: Pairs of a TCP port of the host, from 1024 on, and the machine's port that it leads to; at most 16. They
+            need the network "user".
+        ports_address: The host's address of IPv4 at which those ports are: its loopback, unless its volunteer says
+            otherwise.
 
     Raises:
         UserError: `input.invalid`, when made of anything else.
@@ -68,6 +71,7 @@ class MachineSpec:
     seed: Path | None = None
     network: Network = "none"
     ports: tuple[tuple[int, int], ...] = ()
+    ports_address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         """Refuse what no driver should have to think about."""
@@ -89,15 +93,19 @@ class MachineSpec:
         elif self.seed is not None and (not self.seed.is_absolute() or self.seed == self.image):
             refused = f"its seed can't be {self.seed}"
         else:
-            refused = _refused_network(self.network, self.ports)
+            refused = _refused_network(self.network, self.ports, self.ports_address)
         if refused:
             raise error("input.invalid", "This can't be a machine", why=refused, uid=str(self.uid)[:40])
 
 
-def _refused_network(network: str, ports: tuple[tuple[int, int], ...]) -> str:
+def _refused_network(network: str, ports: tuple[tuple[int, int], ...], address: str) -> str:
     """Why a machine can't be connected like this, or ""."""
     if network not in get_args(Network):
         return f"its network is {network[:20]!r}; {' and '.join(get_args(Network))} are known"
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        return f"its ports can't be at {address[:40]!r}, which is no address of IPv4"
     if ports and network != "user":
         return "its ports lead nowhere without the network 'user'"
     if len(ports) > MOST_PORTS:

@@ -18,6 +18,7 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid
 from bitdew.core.states import MACHINE, MachineState
 from bitdew.hypervisor import MachineSpec
+from bitdew.wire.model import LOOPBACK
 from bitdew.wire.models import ErrorView
 
 from . import console
@@ -213,7 +214,7 @@ class Machine:
         if not self._halt.is_set():
             await self._advance(_S.PREPARING)
             await self._readiness.have_seed(self.folder / SEED, anew=entry.order.snapshot is not None)
-            entry.ports = await asyncio.to_thread(free_ports, entry.order.ports)
+            entry.ports = await asyncio.to_thread(free_ports, entry.order.ports, self._on.settings.ports_address)
         if not self._halt.is_set() and entry.order.snapshot is None:
             await driver.prepare(self.spec())
         if not self._halt.is_set():
@@ -339,4 +340,5 @@ class Machine:
             seed=self.folder / SEED if order.seeded else None,
             network=order.network,
             ports=tuple((port.host, port.guest) for port in self.entry.ports),
+            ports_address=next((port.address for port in self.entry.ports), LOOPBACK),
         )

@@ -1,7 +1,8 @@
-"""Ports of this host's loopback for a machine: those that were asked for, or any that are free. Blocks."""
+"""Ports of this host for a machine: those that were asked for, or any that are free. Blocks."""
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def free_ports(wanted: Sequence[PortModel]) -> list[PortModel]:
-    """A port of the host for each that is wanted. Nobody is kept from taking one before the machine has it.
+def free_ports(wanted: Sequence[PortModel], address: str) -> list[PortModel]:
+    """A port of the host for each that is wanted, at this address of its. Nobody is kept from taking one before the
+    machine has it.
 
     Raises:
         UserError: `port.in-use`.
+        HostError: `port.address`, if the address is not this host's.
     """
     sockets: list[socket.socket] = []
     try:
@@ -27,13 +30,17 @@ def free_ports(wanted: Sequence[PortModel]) -> list[PortModel]:
             # As a hypervisor does: a port whose last connection is only just closed is free.
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                taken.bind(("127.0.0.1", port.host))
+                taken.bind((address, port.host))
             except OSError as fault:
                 why = fault.strerror or str(fault)
+                if fault.errno == errno.EADDRNOTAVAIL:
+                    raise error(
+                        "port.address", f"Machines' ports can't be at {address} on this host", why=why, address=address
+                    ) from None
                 raise error(
                     "port.in-use", f"The host's port {port.host} is not free", why=why, port=port.host
                 ) from None
-            found.append(PortModel(host=taken.getsockname()[1], guest=port.guest))
+            found.append(PortModel(host=taken.getsockname()[1], guest=port.guest, address=address))
         return found
     finally:
         for taken in sockets:

@@ -22,6 +22,7 @@ from bitdew.core.host import Endpoint
 from bitdew.core.job import JobsAllowed
 from bitdew.swarm.settings import LARGEST_CONNECTIONS, SwarmLimits, TransferLimits
 from bitdew.wire import limits
+from bitdew.wire.model import LOOPBACK, AddressText
 from bitdew.wire.models import NameText
 
 from .activity.rules import Rules
@@ -109,6 +110,9 @@ class WorkerSettings(BaseModel):
     """Jobs that run at a time at most; 0 for as many as the processors and the memory that are lent allow."""
     hypervisors: tuple[str, ...] | None = None
     """The names of the hypervisors that may be used; None for every one that is found."""
+    ports_address: AddressText = LOOPBACK
+    """The address of this host at which ports of machines can be reached: this host alone by default, `0.0.0.0` for
+    everybody who reaches any of its addresses. It holds for machines that begin from then on."""
     extra_modifyvm: tuple[Annotated[str, Field(max_length=200)], ...] = Field(default=(), max_length=32)
     """Further words for `VBoxManage modifyvm`, for each machine in VirtualBox."""
     virtualbox_python: Annotated[str, Field(max_length=4096)] = ""

@@ -117,4 +117,4 @@ def _shown(one: DeploymentView) -> Iterator[object]:
             state = machine.inner_state or "not heard of yet"
             yield f"{machine.uid[:SHORT]}: a host itself, {machine.inner[:SHORT]}, which is {state}"
         for port in machine.ports if machine.state not in MACHINE.ends() else ():
-            yield f"{machine.uid[:SHORT]}: port {port.guest} is 127.0.0.1:{port.host} on {machine.host_name}"
+            yield f"{machine.uid[:SHORT]}: port {port.guest} is {port.address}:{port.host} on {machine.host_name}"

@@ -81,6 +81,12 @@ def join(
     memory: Annotated[
         str | None, typer.Option("--memory", help="Memory for all machines; half of this host's by default.")
     ] = None,
+    ports_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ports-address", metavar="IP", help="Where ports of machines can be reached; 127.0.0.1 by default."
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Something to be chosen by; repeatable.")
     ] = None,
@@ -97,6 +103,7 @@ def join(
         "download": _size(download),
         "connections": connections,
         "memory": _size(memory),
+        "ports_address": ports_address,
         "labels": _labels(label or []),
     }
     output = Output(as_json=as_json)

@@ -80,7 +80,7 @@ class Machine:
 
     @property
     def ports(self) -> dict[int, int]:
-        """Its TCP ports, each with the port of its host's loopback that leads there."""
+        """Its TCP ports, each with the port of its host that leads there; `view.ports` says at which address."""
         return {port.guest: port.host for port in self.view.ports}
 
     def __repr__(self) -> str:

@@ -337,6 +337,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "A worker's plug-in can't be loaded, raised an error, or took too long.",
         "Its author can tell more. The worker goes on, and tells it again by itself.",
     ),
+    "port.address": ErrorKind(
+        "host",
+        500,
+        7,
+        "The address at which ports of machines are to be reached is none of the host's.",
+        "Its volunteer corrects the setting ports_address, or leaves it out: then it is 127.0.0.1.",
+    ),
     "port.in-use": ErrorKind(
         "user", 409, 7, "The address is in use.", "Choose another port, or stop the program that holds it."
     ),

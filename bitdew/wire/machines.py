@@ -19,11 +19,13 @@ Network = Literal["none", "user"]
 
 
 class PortModel(Model):
-    """A TCP port on the loopback of a machine's host, and the machine's port that it leads to."""
+    """A TCP port of a machine's host, and the machine's port that it leads to."""
 
     host: Annotated[int, Field(ge=0, le=65535)] = 0
     """0 for any that is free there."""
     guest: Annotated[int, Field(ge=1, le=65535)]
+    address: AddressText = LOOPBACK
+    """The host's address where it can be reached, as its volunteer says; what a user asks for has no part in it."""
 
 
 class DeployRequest(Model):

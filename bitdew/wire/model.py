@@ -49,6 +49,9 @@ def _short(value: Any) -> Any:
 Instant = Annotated[AwareDatetime, BeforeValidator(_short), Field(json_schema_extra={"maxLength": limits.INSTANT})]
 """A moment that a caller names, with its zone."""
 
+LOOPBACK = "127.0.0.1"
+AddressText = Annotated[str, Field(max_length=15), AfterValidator(lambda text: str(ipaddress.IPv4Address(text)))]
+"""An address of IPv4, where something listens."""
 EndpointText = Annotated[str, Field(max_length=64), AfterValidator(_reachable)]
 
 

@@ -307,6 +307,29 @@ async def test_a_machine_is_given_ports_that_are_free_and_keeps_them_over_a_rest
         assert service.machines[uid].ports == [given]
 
 
+async def test_ports_are_at_the_loopback_unless_the_volunteer_names_another_address(
+    service, start_worker, disk, mock_host
+):
+    async with start_worker(ports_address="127.0.0.2") as started:
+        await held(service, disk)
+        uid = service.launch(disk, network="user", seeded=False, ports=[PortModel(guest=22, address="0.0.0.0")])
+        await service.until_state(uid, "running")
+        (given,) = service.machines[uid].ports
+        assert (given.guest, given.address) == (22, "127.0.0.2")
+        spec = started.worker.machines.machines[uid].spec()
+        assert (spec.ports, spec.ports_address) == (((given.host, 22),), "127.0.0.2")
+        assert started.worker.sharings.labels()["ports.address"] == "127.0.0.2"
+
+
+async def test_an_address_that_is_none_of_the_hosts_is_told_as_its_volunteers_to_mend(service, start_worker, disk):
+    async with start_worker(ports_address="192.0.2.7"):
+        await held(service, disk)
+        uid = service.launch(disk, network="user", seeded=False, ports=[PortModel(guest=22)])
+        await service.until_state(uid, "failed")
+        reason = service.machines[uid].reason
+        assert (reason.key, "ports_address" in reason.do) == ("port.address", True)
+
+
 async def test_a_port_that_is_taken_is_not_given(service, start_worker, disk):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -138,7 +138,7 @@ def _seed(spec: MachineSpec) -> tuple[str, ...]:
 def _nic(spec: MachineSpec) -> str:
     if spec.network == "none":
         return "none"
-    forwards = (f"hostfwd=tcp:127.0.0.1:{outer}-:{inner}" for outer, inner in spec.ports)
+    forwards = (f"hostfwd=tcp:{spec.ports_address}:{outer}-:{inner}" for outer, inner in spec.ports)
     return ",".join(("user", "model=virtio-net-pci", *forwards))
 
 

@@ -60,12 +60,14 @@ class View:
         busy: A process holds it. For a moment it still does so after the machine's end.
         settings: Its settings file, if that is told.
         snapshots: The names of its snapshots.
+        forwards: The rules for its ports.
     """
 
     state: str
     busy: bool = False
     settings: Path | None = None
     snapshots: tuple[str, ...] = ()
+    forwards: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -87,13 +89,20 @@ def parse_view(told: str) -> View:
     """What `showvminfo --machinereadable` tells."""
     facts: dict[str, str] = {}
     snapshots: list[str] = []
+    rules: list[str] = []
     for key, quoted, bare in _FACT.findall(told):
         facts[key] = quoted or bare
         if re.fullmatch(r"SnapshotName(-\d+)*", key):
             snapshots.append(quoted)
+        if re.fullmatch(r"Forwarding\(\d+\)", key):
+            rules.append(quoted)
     settings = facts.get("CfgFile")
     return View(
-        facts.get("VMState", ""), "SessionName" in facts, Path(settings) if settings else None, tuple(snapshots)
+        facts.get("VMState", ""),
+        "SessionName" in facts,
+        Path(settings) if settings else None,
+        tuple(snapshots),
+        tuple(rules),
     )
 
 
@@ -210,9 +219,21 @@ def _network(spec: MachineSpec) -> Words:
     if spec.network == "none":
         return ("--nic1", "none")
     words: Words = ("--nic1", "nat", "--nictype1", "virtio", "--nat-localhostreachable1", "on")
-    for outer, inner in spec.ports:
-        words += ("--nat-pf1", f"port-{outer},tcp,127.0.0.1,{outer},,{inner}")
+    for rule in forwards(spec):
+        words += ("--nat-pf1", rule)
     return words
+
+
+def forwards(spec: MachineSpec) -> list[str]:
+    """VirtualBox's rules for the ports of a machine, which begin with their names."""
+    return [f"port-{outer},tcp,{spec.ports_address},{outer},,{inner}" for outer, inner in spec.ports]
+
+
+def forwarding_changes(view: View, spec: MachineSpec) -> list[Words]:
+    """What to tell `controlvm` of a machine that runs, so that its ports are those of `spec`."""
+    wanted = forwards(spec)
+    changes: list[Words] = [("natpf1", "delete", rule.partition(",")[0]) for rule in view.forwards if rule not in wanted]
+    return [*changes, *(("natpf1", rule) for rule in wanted if rule not in view.forwards)]
 
 
 def failed_port(log: str) -> int | None:

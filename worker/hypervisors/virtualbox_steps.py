@@ -227,7 +227,14 @@ class Steps:
             files.forget_asked(folder)
             _check_ports(spec)
             self._power_on(uid, folder, again=True)
+            self._forward_anew(spec)
             return self._record(uid, folder)
+
+    def _forward_anew(self, spec: MachineSpec) -> None:
+        """Give a machine the ports that it has now: a snapshot brings back those that it had."""
+        view = self._manage.view(spec.uid)
+        for words in command.forwarding_changes(view, spec) if view is not None and not view.ended else ():
+            self._manage.run("controlvm", command.identity(spec.uid), *words)
 
     def power_off(self, uid: Uid) -> None:
         """Have a machine ended at once, if VirtualBox is there and runs it; return when it has let go of it.
@@ -297,7 +304,7 @@ def _check_ports(spec: MachineSpec) -> None:
     """Refuse a machine whose ports are taken: VirtualBox would start it without them, and tell nobody."""
     for outer, _ in spec.ports:
         try:
-            socket.create_server(("127.0.0.1", outer)).close()
+            socket.create_server((spec.ports_address, outer)).close()
         except OSError as problem:
             raise _port_taken(spec, outer, problem.strerror or str(problem)) from problem
 

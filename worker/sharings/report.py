@@ -14,6 +14,7 @@ import structlog
 
 from bitdew.core.job import ANYTHING, JobsAllowed
 from bitdew.wire import limits
+from bitdew.wire.model import LOOPBACK
 from bitdew.wire.models import HostReport, SharingModel
 
 from .drivers import Drivers, Told
@@ -132,6 +133,8 @@ class Sharings:
     def labels(self) -> dict[str, str]:
         """What is known of the machine, and over it what the volunteer says."""
         probed = {"os": platform.system().lower(), "arch": platform.machine().lower()}
+        if self._settings.ports_address != LOOPBACK:
+            probed["ports.address"] = self._settings.ports_address
         for name, found in self.found.items():
             probed[f"{name}.accelerator"] = found.accelerator
             probed[f"{name}.held"] = found.details.get("held", "")

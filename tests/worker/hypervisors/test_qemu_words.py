@@ -63,6 +63,11 @@ def test_ports_lead_into_the_machine_from_the_hosts_loopback_alone(tmp_path):
     )
 
 
+def test_ports_are_where_the_volunteer_wants_them(tmp_path):
+    spec = spec_in(tmp_path, network="user", ports=((2222, 22),), ports_address="192.0.2.7")
+    assert "hostfwd=tcp:192.0.2.7:2222-:22" in option(machine_command(spec, OPTIONS, monitor=7), "-nic")
+
+
 def test_a_seed_is_a_cd_that_nothing_writes_to(tmp_path):
     spec = spec_in(tmp_path, seed=tmp_path / "a, b.iso")
     command = machine_command(spec, OPTIONS, monitor=7)
@@ -114,6 +119,8 @@ def test_an_end_is_told_by_who_asked_why_and_how(asked, cause, exit_code, state,
         ({"network": "user", "ports": ((22, 22),)}, "port 22 "),
         ({"network": "user", "ports": ((65536, 22),)}, "port 65536"),
         ({"network": "user", "ports": ((2222, 0),)}, "its port 0"),
+        ({"ports_address": "localhost"}, "no address of IPv4"),
+        ({"ports_address": "0.0.0.0:1,hostfwd=tcp::2-:3"}, "no address of IPv4"),
         ({"network": "user", "ports": ((2222, 22), (2222, 80))}, "one port"),
         ({"network": "user", "ports": tuple((2000 + n, 22) for n in range(17))}, "17 ports"),
     ],

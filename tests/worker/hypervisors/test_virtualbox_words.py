@@ -145,6 +145,22 @@ def test_a_network_is_given_where_it_is_wanted_and_ports_lead_in_from_the_loopba
     assert rules == [f"port-{outer},tcp,127.0.0.1,{outer},,{inner}" for outer, inner in ports]
 
 
+def test_what_a_snapshot_brings_back_of_ports_is_changed_to_what_they_are_now():
+    told = (
+        'VMState="running"\nForwarding(0)="port-2000,tcp,127.0.0.1,2000,,22"\n'
+        'Forwarding(1)="port-2001,tcp,127.0.0.1,2001,,80"\n'
+    )
+    now = spec(network="user", ports=((2001, 80), (2002, 22)))
+    assert command.forwarding_changes(command.parse_view(told), now) == [
+        ("natpf1", "delete", "port-2000"),
+        ("natpf1", "port-2002,tcp,127.0.0.1,2002,,22"),
+    ]
+    elsewhere = spec(network="user", ports=((2000, 22), (2001, 80)), ports_address="0.0.0.0")
+    changes = command.forwarding_changes(command.parse_view(told), elsewhere)
+    assert changes[:2] == [("natpf1", "delete", "port-2000"), ("natpf1", "delete", "port-2001")]
+    assert changes[2] == ("natpf1", "port-2000,tcp,0.0.0.0,2000,,22")
+
+
 def test_a_port_that_virtualbox_could_not_listen_at_is_read_from_the_log():
     log = "VMSetError: NAT#0: configuration error: failed to set up redirection of 44969 to 22. Probably a conflict"
     assert command.failed_port(log) == 44969
