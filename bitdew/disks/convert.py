@@ -16,13 +16,24 @@ from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
 from .formats import NAMES, Format, disk_in_appliance, format_of, refused
+from .wholeness import check_whole
 
 LARGEST: Final = 2**40
 """The most bytes that a converted disk may have."""
 MEMORY: Final = 4 * 2**30
 """The most memory that qemu-img may take, bytes."""
 
+MOST_GROWTH: Final = 200
+"""How many times as large as the image the disk may be that it becomes, holes not counted: qcow2 and VMDK come to 5 with
+what disks hold. One whose tables name the same few bytes again and again has no bound."""
+SLOWEST: Final = 4 * 2**20
+"""Bytes per second of a processor's time that converting has at least; unpacking zlib takes a twentieth of that time."""
+
 _LOOKING: Final = 60.0
+_MOST_WORDS: Final = 4 * 1024 * 1024
+"""Bytes that qemu-img may say: it has a line for every entry of a table that is wrong."""
+_WHOLE: Final = frozenset({0, 3, 63})
+"""What `qemu-img check` ends with if nothing is wrong, something is only unused, or the format has no check."""
 _CHUNK: Final = 1024 * 1024
 _SPARE: Final = 64 * 1024 * 1024
 _PERCENT: Final = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
@@ -51,9 +62,11 @@ def convert(path: Path, kind: Format, folder: Path, progress: Callable[[int, int
                 _check_bootable(path, path)
                 return path
         size = _checked_size(path, kind)
-        _check_space(path, kind, folder, size)
+        check_whole(path, kind)
+        _check_tables(path, kind)
+        written = _check_space(path, kind, folder, size)
         target = folder / "disk.raw"
-        _run(path, kind, target, size, progress)
+        _run(path, kind, target, size, written, progress)
         _check_bootable(path, target)
     except OSError as fault:
         why = fault.strerror or str(fault)
@@ -73,6 +86,8 @@ def _taken_out(path: Path, folder: Path, progress: Callable[[int, int], None]) -
             out.write(block)
             left -= len(block)
             progress(size - left, size)
+    if left:
+        raise refused(path, "its disk is cut off")
     return target
 
 
@@ -89,10 +104,23 @@ def _checked_size(path: Path, kind: Format) -> int:
     return size
 
 
-def _check_space(path: Path, kind: Format, folder: Path, size: int) -> None:
-    """Zeros take no space: what the converted image takes, qemu-img tells."""
-    needed = _asked(path, "measure", "--output=json", "-O", "raw", "-f", kind, str(path.absolute())).get("required")
-    _need(folder, min(needed, size) if isinstance(needed, int) else size)
+def _check_tables(path: Path, kind: Format) -> None:
+    """Have qemu-img see whether all that the image names is there, where it can: what it reads beyond the end is zeros."""
+    code, _, errors = _looked(path, "check", "-q", "-f", kind, str(path.absolute()))
+    if code not in _WHOLE:
+        raise refused(path, f"it is damaged, or cut off: {errors or 'its tables are wrong'}")
+
+
+def _check_space(path: Path, kind: Format, folder: Path, size: int) -> int:
+    """The bytes that the converted image takes, if there is room. Zeros take none; qemu-img tells."""
+    told = _asked(path, "measure", "--output=json", "-O", "raw", "-f", kind, str(path.absolute())).get("required")
+    needed = min(told, size) if isinstance(told, int) else size
+    held = path.stat().st_size
+    if needed > MOST_GROWTH * held + _SPARE:
+        why = f"{format_size(held)} would become {format_size(needed)}, more than {MOST_GROWTH} times as much"
+        raise refused(path, why)
+    _need(folder, needed)
+    return needed
 
 
 def _need(folder: Path, size: int) -> None:
@@ -106,22 +134,32 @@ def _need(folder: Path, size: int) -> None:
         )
 
 
+def _looked(path: Path, *words: str) -> tuple[int, bytes, str]:
+    """What qemu-img ends with and says of an image, within bounds: files take it, since a pipe has none."""
+    limits = [f"--as={MEMORY}", f"--cpu={_LOOKING:.0f}", f"--fsize={_MOST_WORDS}"]
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+        try:
+            done = subprocess.run(
+                [shutil.which("prlimit") or "", *limits, _tool(), *words],
+                stdout=said,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=_LOOKING,
+            )
+        except subprocess.TimeoutExpired:
+            raise refused(path, f"qemu-img took more than {_LOOKING:.0f} seconds to look at it") from None
+        said.seek(0)
+        errors.seek(0)
+        return done.returncode, said.read(_MOST_WORDS), _words(errors.read(4096))
+
+
 def _asked(path: Path, *words: str) -> dict[str, object]:
-    tool = _tool()
+    code, said, errors = _looked(path, *words)
+    if code:
+        raise refused(path, f"qemu-img says: {errors}")
     try:
-        done = subprocess.run(
-            [shutil.which("prlimit") or "", f"--as={MEMORY}", f"--cpu={_LOOKING:.0f}", tool, *words],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=_LOOKING,
-        )
-    except subprocess.TimeoutExpired:
-        raise refused(path, f"qemu-img took more than {_LOOKING:.0f} seconds to look at it") from None
-    if done.returncode:
-        raise refused(path, f"qemu-img says: {_words(done.stderr)}")
-    try:
-        found = json.loads(done.stdout)
+        found = json.loads(said)
     except ValueError:
         found = None
     if not isinstance(found, dict):
@@ -129,9 +167,11 @@ def _asked(path: Path, *words: str) -> dict[str, object]:
     return found
 
 
-def _run(path: Path, kind: Format, target: Path, size: int, progress: Callable[[int, int], None]) -> None:
+def _run(path: Path, kind: Format, target: Path, size: int, written: int, progress: Callable[[int, int], None]) -> None:
+    """Convert it; `written` of its bytes are to be written."""
     tool = _tool()
-    limits = [f"--as={MEMORY}", f"--fsize={size + _CHUNK}"]
+    seconds = _LOOKING + written / SLOWEST
+    limits = [f"--as={MEMORY}", f"--fsize={size + _CHUNK}", f"--cpu={seconds:.0f}"]
     command = [
         shutil.which("prlimit") or "",
         *limits,

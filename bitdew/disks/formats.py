@@ -6,11 +6,13 @@ those too, and publish what they hold. So each header is read here, and an image
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import stat
 import struct
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from bitdew.core.errors import BitDewError, error
@@ -27,6 +29,11 @@ NAMES: Final[dict[Format, str]] = {
     "ova": "an OVA appliance",
 }
 MOST_MEMBERS: Final = 1000
+LONGEST_HEADER: Final = 4096
+"""Bytes that one of an archive's own headers may have: tarfile looks at some of them in a time that grows with the
+square of that, and takes as much memory for one as it says that it is long."""
+MOST_HEADERS: Final = 1024 * 1024
+"""Bytes that an archive's own headers may have together."""
 
 _SECTOR: Final = 512
 _LONGEST_DESCRIPTOR: Final = 64 * 1024
@@ -49,6 +56,8 @@ def format_of(path: Path) -> Format:
         UserError: `disk.format`, for what can't be a disk here; `disk.file-missing`, `disk.file-unreadable`.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
+            raise refused(path, "it is no regular file")
         with path.open("rb") as file:
             head = file.read(1024)
             size = os.fstat(file.fileno()).st_size
@@ -82,17 +91,19 @@ def disk_in_appliance(path: Path) -> tuple[int, int]:
     """Where in an OVA its one disk lies: the first byte, and the number of bytes.
 
     Raises:
-        UserError: `disk.format`, if there is none, or more than one.
+        UserError: `disk.format`, if there is none, or more than one; or if anything in it is no file, or leads out of it.
     """
     found: list[tuple[int, int]] = []
     try:
-        with tarfile.open(path, "r:") as archive:
+        with _Headers(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for number, member in enumerate(archive):
                 if number >= MOST_MEMBERS:
                     raise refused(path, f"it has more than {MOST_MEMBERS} files")
-                if member.isreg() and not member.issparse() and _IN_APPLIANCE.fullmatch(member.name):
+                if why := _why_not_in_appliance(member):
+                    raise refused(path, f"{member.name[:100]!r} in it {why}")
+                if member.isreg() and _IN_APPLIANCE.fullmatch(member.name):
                     found.append((member.offset_data, member.size))
-    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as fault:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError, RecursionError) as fault:
         raise refused(path, f"its archive can't be read: {fault}") from None
     if len(found) != 1:
         raise refused(path, f"it has {len(found)} disks, and a machine here has one")
@@ -100,6 +111,32 @@ def disk_in_appliance(path: Path) -> tuple[int, int]:
     if size <= 0 or offset + size > path.stat().st_size:
         raise refused(path, "its disk is cut off")
     return found[0]
+
+
+class _Headers(io.FileIO):
+    """An archive of which no more is read than headers have: its contents are passed over, not read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._left = MOST_HEADERS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LONGEST_HEADER:
+            raise tarfile.ReadError(f"one of its headers is longer than {LONGEST_HEADER} bytes")
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.ReadError(f"its headers are longer than {MOST_HEADERS} bytes")
+        return super().read(size)
+
+
+def _why_not_in_appliance(member: tarfile.TarInfo) -> str:
+    """Why nothing like this belongs into an appliance, or ""."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+        return "leads out of it"
+    if not (member.isreg() or member.isdir()):
+        return "is a link or a device, and no file"
+    return "has a part of its bytes only" if member.issparse() else ""
 
 
 def refused(path: Path, why: str) -> BitDewError:
