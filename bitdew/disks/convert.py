@@ -24,10 +24,10 @@ MEMORY: Final = 4 * 2**30
 """The most memory that qemu-img may take, bytes."""
 
 MOST_GROWTH: Final = 200
-"""How many times as large as the image the disk may be that it becomes, holes not counted: qcow2 and VMDK come to 5 with
-what disks hold. One whose tables name the same few bytes again and again has no bound."""
+"""How many times as large as the image the disk may be that it becomes, holes not counted: with what disks hold it is 5
+at most. An image whose tables name the same few bytes again and again has no bound."""
 SLOWEST: Final = 4 * 2**20
-"""Bytes per second of a processor's time that converting has at least; unpacking zlib takes a twentieth of that time."""
+"""Bytes that are converted in a second of a processor's time, at least: zlib unpacks twenty times as many."""
 
 _LOOKING: Final = 60.0
 _MOST_WORDS: Final = 4 * 1024 * 1024
@@ -105,7 +105,7 @@ def _checked_size(path: Path, kind: Format) -> int:
 
 
 def _check_tables(path: Path, kind: Format) -> None:
-    """Have qemu-img see whether all that the image names is there, where it can: what it reads beyond the end is zeros."""
+    """Have qemu-img see whether all that the image names is there, where it can."""
     code, _, errors = _looked(path, "check", "-q", "-f", kind, str(path.absolute()))
     if code not in _WHOLE:
         raise refused(path, f"it is damaged, or cut off: {errors or 'its tables are wrong'}")

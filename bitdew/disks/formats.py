@@ -91,7 +91,7 @@ def disk_in_appliance(path: Path) -> tuple[int, int]:
     """Where in an OVA its one disk lies: the first byte, and the number of bytes.
 
     Raises:
-        UserError: `disk.format`, if there is none, or more than one; or if anything in it is no file, or leads out of it.
+        UserError: `disk.format`, if there is none, or more than one; if anything in it is no file, or leads out of it.
     """
     found: list[tuple[int, int]] = []
     try:

@@ -1,8 +1,8 @@
 """Whether an image has all that its own tables promise, before anything is made of it.
 
-What reads images takes what lies beyond a file's end for zeros: an image that was cut off would become a disk with holes
-in it, and nobody would know. QEMU's own check sees that in the tables of qcow2, VMDK and VDI; for VHD there is none, and
-for VDI it does not look at the file's size.
+QEMU takes what lies beyond a file's end for zeros: an image that was cut off would become a disk with holes in it, and
+nobody would know. Its own check sees that in the tables of qcow2 and VMDK; for VHD there is none, and for VDI it does
+not look at the file's size.
 """
 
 from __future__ import annotations
