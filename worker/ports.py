@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def free_ports(wanted: Sequence[PortModel], address: str) -> list[PortModel]:
-    """A port of the host for each that is wanted, at this address of its. Nobody is kept from taking one before the
-    machine has it.
+    """A port at this address of the host for each that is wanted.
+
+    Nobody is kept from taking one before the machine has it.
 
     Raises:
         UserError: `port.in-use`.

@@ -12,7 +12,7 @@ from bitdew.core.states import HostState, MachineState
 
 from . import limits
 from .errands import SnapshotModel
-from .model import ErrorView, Model, NameText, Sentence, UidText
+from .model import LOOPBACK, AddressText, ErrorView, Model, NameText, Sentence, UidText
 
 Network = Literal["none", "user"]
 """What machines reach: nothing; or what their host reaches, behind its address."""

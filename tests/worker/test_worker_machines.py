@@ -312,7 +312,7 @@ async def test_ports_are_at_the_loopback_unless_the_volunteer_names_another_addr
 ):
     async with start_worker(ports_address="127.0.0.2") as started:
         await held(service, disk)
-        uid = service.launch(disk, network="user", seeded=False, ports=[PortModel(guest=22, address="0.0.0.0")])
+        uid = service.launch(disk, network="user", seeded=False, ports=[PortModel(guest=22, address="192.0.2.7")])
         await service.until_state(uid, "running")
         (given,) = service.machines[uid].ports
         assert (given.guest, given.address) == (22, "127.0.0.2")

@@ -232,8 +232,9 @@ def forwards(spec: MachineSpec) -> list[str]:
 def forwarding_changes(view: View, spec: MachineSpec) -> list[Words]:
     """What to tell `controlvm` of a machine that runs, so that its ports are those of `spec`."""
     wanted = forwards(spec)
-    changes: list[Words] = [("natpf1", "delete", rule.partition(",")[0]) for rule in view.forwards if rule not in wanted]
-    return [*changes, *(("natpf1", rule) for rule in wanted if rule not in view.forwards)]
+    gone = [rule.partition(",")[0] for rule in view.forwards if rule not in wanted]
+    new = [rule for rule in wanted if rule not in view.forwards]
+    return [*(("natpf1", "delete", name) for name in gone), *(("natpf1", rule) for rule in new)]
 
 
 def failed_port(log: str) -> int | None:

@@ -155,10 +155,10 @@ def test_what_a_snapshot_brings_back_of_ports_is_changed_to_what_they_are_now():
         ("natpf1", "delete", "port-2000"),
         ("natpf1", "port-2002,tcp,127.0.0.1,2002,,22"),
     ]
-    elsewhere = spec(network="user", ports=((2000, 22), (2001, 80)), ports_address="0.0.0.0")
+    elsewhere = spec(network="user", ports=((2000, 22), (2001, 80)), ports_address="192.0.2.7")
     changes = command.forwarding_changes(command.parse_view(told), elsewhere)
     assert changes[:2] == [("natpf1", "delete", "port-2000"), ("natpf1", "delete", "port-2001")]
-    assert changes[2] == ("natpf1", "port-2000,tcp,0.0.0.0,2000,,22")
+    assert changes[2] == ("natpf1", "port-2000,tcp,192.0.2.7,2000,,22")
 
 
 def test_a_port_that_virtualbox_could_not_listen_at_is_read_from_the_log():
