@@ -71,6 +71,13 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def kill_machine(uid: str) -> None:
+    """End the process that runs it, as a crash would."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(uid in word for word in process.info["cmdline"] or ()):
+            process.kill()
+
+
 def write_seed(path: Path, **files: str) -> None:
     """A seed as cloud-init's NoCloud wants it: a CD labelled cidata."""
     iso = pycdlib.PyCdlib()
@@ -160,13 +167,13 @@ def test_the_worker_inside_joins_a_service_and_powers_off_when_the_power_button_
     assert token not in machine.console
 
 
-def test_a_machine_of_a_deployment_enrols_by_its_own_token_and_ends_in_order_when_it_is_stopped(site, disk):
+def test_a_machine_of_a_deployment_enrols_by_its_own_token_goes_on_after_a_crash_and_ends_in_order(site, disk):
     site.serve()
     site.worker(1)
     site.run("disk", "add", disk, "--name", "worker", "--replica", 1, "--requires", "sharing=qemu")
     script = site.folder / "script.sh"
     script.write_text("#!/bin/sh\necho the script runs on $(hostname)\n")
-    options = ["--memory", "512MB", "--network", "user", "--user-data", script]
+    options = ["--memory", "512MB", "--network", "user", "--user-data", script, "--restart", "never"]
     made = site.run("vm", "deploy", "worker", *options, "--wait")
     uid = made["machines"][0]["uid"]
     name = f"vm-{uid[:8]}"
@@ -179,9 +186,28 @@ def test_a_machine_of_a_deployment_enrols_by_its_own_token_and_ends_in_order_whe
     assert site.run("token", "ls")["tokens"] == [], "the machine's token is spent"
     seed = site.folder / "host1" / "machines" / uid / "seed.iso"
     assert seed.exists()
-    site.run("vm", "stop", uid)
-    site.until(lambda: site.run("vm", "show", made["uid"])["machines"][0]["state"] == "stopped")
-    assert "bitdew-guest: the power button was pressed" in site.run("vm", "logs", uid)["text"]
+
+    def shown(machine: str) -> dict:
+        return next(one for one in site.run("vm", "show", made["uid"])["machines"] if one["uid"] == machine)
+
+    inner, told = shown(uid)["inner"], seed.read_bytes()
+    site.run("vm", "snapshot", uid, "joined")
+    kill_machine(uid)
+    site.until(lambda: shown(uid)["state"] == "failed")
+    heir = site.run("vm", "restore", uid, "joined")["machine"]
+    site.until(lambda: shown(heir)["state"] == "running")
+    submitted = ["job", "submit", "--needs", "python3>=3.9", "--memory", "64MB", "--", "python3", "-c", "print('on')"]
+    job = site.run(*submitted)["jobs"][0]["uid"]
+    site.until(lambda: site.run("job", "show", job)["state"] in {"done", "failed"}, JOINED_WITHIN)
+    (run,) = site.run("job", "show", job)["runs"]
+    assert (run["state"], run["host"]) == ("done", inner), "it is the host that it was, and works on"
+    assert (shown(heir)["inner"], shown(heir)["inner_state"]) == (inner, "alive")
+    assert seed.read_bytes() != told
+    assert [one["note"] for one in site.run("token", "ls")["tokens"]] == [f"machine {heir}"]
+    site.run("vm", "stop", heir)
+    site.until(lambda: shown(heir)["state"] == "stopped")
+    assert "bitdew-guest: the power button was pressed" in site.run("vm", "logs", heir)["text"]
+    site.run("vm", "rm", made["uid"])
     site.until(lambda: not seed.exists())
 
 
@@ -214,10 +240,7 @@ def test_a_job_waits_for_a_machine_runs_in_it_and_outlives_one_that_is_killed(si
     slow = "import time; print('up', flush=True); time.sleep(15); open('result', 'w').write('whole')"
     second = submitted("--", "python3", "-c", slow)
     site.until(lambda: "up" in site.run("job", "logs", second)["text"])
-    machine = made["machines"][0]["uid"]
-    for process in psutil.process_iter(["cmdline"]):
-        if any(machine in word for word in process.info["cmdline"] or ()):
-            process.kill()
+    kill_machine(made["machines"][0]["uid"])
     site.until(lambda: job(second)["state"] in {"done", "failed"}, 2 * JOINED_WITHIN)
     ended = job(second)
     assert ended["state"] == "done", ended
