@@ -61,8 +61,8 @@ def convert(path: Path, kind: Format, folder: Path, progress: Callable[[int, int
             if kind == "raw":
                 _check_bootable(path, path)
                 return path
-        size = _checked_size(path, kind)
         check_whole(path, kind)
+        size = _checked_size(path, kind)
         _check_tables(path, kind)
         written = _check_space(path, kind, folder, size)
         target = folder / "disk.raw"
