@@ -158,7 +158,7 @@ class JobStore:
         query = (
             select(RunRow.host, memory, func.sum(caps["cpus"].as_integer()))
             .join(JobRow, JobRow.uid == RunRow.job)
-            .where(RunRow.state.not_in(_RUN_ENDS))
+            .where(RunRow.state.in_(AT_WORK))
             .group_by(RunRow.host)
         )
         if hosts is not None:
