@@ -37,6 +37,7 @@ from bitdew.catalog.publishing import Publishing
 from bitdew.catalog.registry import Registry
 from bitdew.catalog.repository import Repository
 from bitdew.catalog.scrubbing import Scrubber
+from bitdew.catalog.small import SmallData
 from bitdew.catalog.upload_http import upload_routes
 from bitdew.core.clock import Clock
 from bitdew.core.host import Endpoint
@@ -135,6 +136,7 @@ class Rooms:
         self.disks = Disks(data, self.data, self.attributes, self.contents, authority.certificate, clock)
         self.origins = Origins(database, self.data, self.contents, clock)
         self.publishing = Publishing(data, self.data, self.attributes, self.contents, clock)
+        self._small = SmallData(data, self.data, self.attributes, self.contents, clock)
         self.feed, self.leadership = new_feed(database), Leadership(database)
         self.changes = Changes(clock)
         self._known = Known(
@@ -197,7 +199,7 @@ class Rooms:
             datum_routes(self.data, self.attributes),
             origin_routes(self.disks, self.origins),
             attribute_routes(self.attributes),
-            shown_data_routes(self.disks, views),
+            shown_data_routes(self.disks, self._small, views),
             deprecation_routes(self.disks, views),
             host_routes(self.sync, self.sought, views, address),
             draining_routes(draining),
@@ -326,7 +328,7 @@ def all_routes() -> list[Route]:
         datum_routes(unused, unused),  # type: ignore[arg-type]
         origin_routes(unused, unused),  # type: ignore[arg-type]
         attribute_routes(unused),  # type: ignore[arg-type]
-        shown_data_routes(unused, unused),  # type: ignore[arg-type]
+        shown_data_routes(unused, unused, unused),  # type: ignore[arg-type]
         deprecation_routes(unused, unused),  # type: ignore[arg-type]
         host_routes(unused, unused, unused, nothing),  # type: ignore[arg-type]
         draining_routes(unused),  # type: ignore[arg-type]

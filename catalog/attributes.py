@@ -5,13 +5,14 @@ Owns what an attribute may be and who may change it. What follows from it is the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.clock import Clock
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid, checked_name, new_uid
 from bitdew.core.lifetime import Until
 from bitdew.trust.roles import Role, Subject
@@ -160,6 +161,27 @@ class Attributes:
         if isinstance(lifetime, Until) and lifetime.moment <= self._clock.now():
             why = "that moment has passed"
             raise error("attribute.invalid", f"lifetime can't be {lifetime}", why=why, attribute="lifetime")
+
+
+class Resolving:
+    """What many choices are, each looked up once however many data are given it."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        self._attributes = attributes
+        self._found: dict[str, AttributeRecord | BitDewError] = {}
+
+    async def of(self, choice: str | Wishes, owner: str) -> AttributeRecord:
+        """As `Attributes.resolve`, with the same error for the same choice."""
+        key = choice if isinstance(choice, str) else f"{owner} {json.dumps(choice, sort_keys=True)}"
+        if (known := self._found.get(key)) is None:
+            try:
+                known = await self._attributes.resolve(choice, owner)
+            except BitDewError as fault:
+                known = fault
+            self._found[key] = known
+        if isinstance(known, BitDewError):
+            raise known
+        return known
 
 
 def _attached(record: AttributeRecord, targets: Targets) -> AttributeRecord:

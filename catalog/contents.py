@@ -7,21 +7,20 @@ It knows neither names nor wishes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
 from bitdew.core.clock import Clock
-from bitdew.core.content import Content
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import ContentRoot, Uid
 from bitdew.swarm.metainfo import Metainfo
 from bitdew.tasks import to_the_end
 
 from .damage import damage
-from .data_store import DataStore
+from .data_store import DataStore, Datum
 from .repository import Repository
-from .uploads import Upload, received
+from .uploads import Upload
 
 log = structlog.get_logger(__name__)
 
@@ -74,29 +73,28 @@ class Contents:
         # Another process may have freed some, and this one has not heard of it yet.
         return await self.repository.still_there(held) if self._store.shared and held else held
 
-    async def keep(self, upload: Upload, describe: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Make an upload's bytes the content of all data that wait for them. Hold `changing` meanwhile.
+    async def keep(self, upload: Upload, *new: Datum) -> None:
+        """Make an upload's bytes the content of all data that wait for them, and of `new` ones. Hold `changing`.
 
-        The file is durable before `describe` stores what is new about it, and that before the file is seeded.
+        Raises:
+            UserError: as `DataStore.add_all`. HostError: `storage.failed`.
         """
-        content = received(upload)
-        metainfo = await self.repository.adopt(upload)
-        if describe is not None:
-            await describe()
-        disproved = await self._disprove(content)
-        came = await self._store.arrived(content.root, self._clock.now())
-        await self.repository.seed(metainfo)
-        mended = await self._store.mark_damaged(content.root, damaged=False)
-        self._faults.pop(content.root, None)
-        self._tell([*disproved, *came, *mended])
+        await self.settle([await self.repository.adopt(upload)], new)
 
-    async def _disprove(self, content: Content) -> list[Uid]:
-        """End data that were announced with this content and another size: no bytes can ever be theirs."""
-        wrong = [datum for datum in await self._store.of_root(content.root) if datum.data.size != content.size]
-        for datum in wrong:
-            because = f"it was announced with {datum.data.size} bytes, and its content has {content.size}"
-            await self._store.end(datum.data.uid, self._clock.now(), because)
-        return [datum.data.uid for datum in wrong]
+    async def settle(self, came: Sequence[Metainfo], new: Sequence[Datum]) -> None:
+        """These contents have files: they are those of all data that wait for them, and of `new` ones. Hold `changing`.
+
+        A file is durable before it is stored what it is, and that before it is seeded.
+
+        Raises:
+            UserError: as `DataStore.add_all`.
+        """
+        sizes = {one.content.root: one.content.size for one in came}
+        changed = await self._store.came(sizes, self._clock.now(), new)
+        for one in came:
+            await self.repository.seed(one)
+            self._faults.pop(one.content.root, None)
+        self._tell(changed)
 
     async def free(self, root: ContentRoot) -> None:
         """Free the bytes of some content, if no living datum has it any more. Hold `changing` meanwhile."""

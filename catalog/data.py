@@ -7,7 +7,6 @@ create at the same time are stored together.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +23,7 @@ from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import Choice, DatumRequest
 
 from .attribute_store import AttributeRecord
-from .attributes import Attributes
+from .attributes import Attributes, Resolving
 from .contents import Contents
 from .data_store import DataStore, Datum
 from .references import datum_not_found
@@ -105,12 +104,12 @@ class DataRoom:
 
     async def _describe(self, creations: Sequence[_Creation]) -> None:
         """Make data of what was asked; who asks for what can't be gets the fault."""
-        records: dict[str, AttributeRecord | BitDewError] = {}
+        records = Resolving(self._attributes)
         now, described = self._clock.now(), 0
         held = await self._contents.held({(ContentRoot(one.root), one.size) for c in creations for one in c.asked})
         for creation in creations:
             try:
-                attributes = [await self._resolved(one.attribute, creation.owner, records) for one in creation.asked]
+                attributes = [await records.of(one.attribute, creation.owner) for one in creation.asked]
                 described += len(creation.asked)
                 if described <= MANY:
                     creation.data = _made(creation, attributes, held, now)
@@ -118,21 +117,6 @@ class DataRoom:
                     creation.data = await asyncio.to_thread(_made, creation, attributes, held, now)
             except BitDewError as fault:
                 creation.fault = fault
-
-    async def _resolved(
-        self, choice: Choice, owner: str, records: dict[str, AttributeRecord | BitDewError]
-    ) -> AttributeRecord:
-        """The attribute of a choice, each asked for once however many data have it."""
-        key = choice if isinstance(choice, str) else f"{owner} {json.dumps(choice, sort_keys=True)}"
-        if (known := records.get(key)) is None:
-            try:
-                known = await self._attributes.resolve(choice, owner)
-            except BitDewError as fault:
-                known = fault
-            records[key] = known
-        if isinstance(known, BitDewError):
-            raise known
-        return known
 
     async def _add(self, creations: Sequence[_Creation]) -> None:
         """Store what was described. A name that is taken is the fault of who asked for it, and of no one else."""
@@ -259,9 +243,7 @@ class DataRoom:
             UserError: `data.not-found`, `certificate.role` for whoever is neither its owner nor an operator.
         """
         datum = await self.living(name)
-        if caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
-            why = "only its owner or an operator may"
-            raise error("certificate.role", f"{name!r} is not yours to {deed}", why=why)
+        require_mine(datum, caller, deed, name)
         return datum
 
 
@@ -290,6 +272,17 @@ def _made(
             )
         )
     return made
+
+
+def require_mine(datum: Datum, caller: Subject, deed: str, name: str) -> None:
+    """Refuse `deed` to whoever is neither the owner of a datum, which was asked for by `name`, nor an operator.
+
+    Raises:
+        UserError: `certificate.role`.
+    """
+    if caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
+        why = "only its owner or an operator may"
+        raise error("certificate.role", f"{name!r} is not yours to {deed}", why=why)
 
 
 def require_same(datum: Datum, content: Content) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,12 +19,13 @@ from bitdew.core.ids import ContentRoot, Uid
 
 from .among import among
 from .attribute_store import AttributeRecord, AttributeStore, not_found
+from .data_rows import DATA, data_values, disk_values, page
 from .database import Database
 from .events import Happened, add_events, told_of
 from .feed import Told, along
 from .postgres import Keys
 from .shared_lock import SharedLock
-from .tables import AttributeRow, DataRow, DiskRow, OriginRow
+from .tables import DataRow, DiskRow
 
 _FEW: Final = 100
 """So many data share a transaction with what others store at the same moment; more have one of their own."""
@@ -117,19 +118,9 @@ class DataStore:
         """
         if not data:
             return
-        rows = [_values(datum) for datum in data]
-        disks = [_disk_values(datum) for datum in data if isinstance(datum, Disk)]
-        moving = [datum.data.uid for datum in data if datum.can_move]
-        # Data that only wait for their bytes are told of when those come: a million that are announced are no news.
-        created = [Happened("created", d.data.uid, d.data.created) for d in data if not d.awaited]
 
         async def insert_all(session: AsyncSession) -> None:
-            connection = await session.connection()
-            await connection.execute(insert(DataRow), rows)
-            if disks:
-                await connection.execute(insert(DiskRow), disks)
-            await add_events(session, created)
-            _tell(session, moving)
+            await _insert(session, data)
 
         try:
             if len(data) <= _FEW:
@@ -163,16 +154,22 @@ class DataStore:
 
     async def find(self, name: str) -> Datum | None:
         """The living datum of this name or uid; of a name that is another one's uid, the one of that name."""
-        for wanted in (DataRow.name == name, DataRow.uid == name):
-            if found := await self._all(_DATA.where(wanted, DataRow.alive)):
-                return found[0]
-        return None
+        return (await self.named([name])).get(name)
+
+    async def named(self, names: Collection[str]) -> dict[str, Datum]:
+        """The living data of these names or uids, by them, as `find` finds each; names of none are left out."""
+        # Not by "or": SQLite would read the whole table.
+        by_name = select(DataRow.uid).where(among(DataRow.name, names), DataRow.alive)
+        by_uid = select(DataRow.uid).where(among(DataRow.uid, names), DataRow.alive)
+        found = await self._all(DATA.where(DataRow.uid.in_(by_name.union_all(by_uid))))
+        by = {str(one.data.uid): one for one in found} | {one.data.name: one for one in found}
+        return {name: by[name] for name in names if name in by}
 
     async def find_ended(self, name: str) -> Datum | None:
         """Of the data of this name, or uid, whose life ended: the one that ended last."""
         last = (DataRow.died.desc().nulls_last(), DataRow.created.desc(), DataRow.uid)
         for wanted in (DataRow.name == name, DataRow.uid == name):
-            if found := await self._all(_DATA.where(wanted, ~DataRow.alive).order_by(*last).limit(1)):
+            if found := await self._all(DATA.where(wanted, ~DataRow.alive).order_by(*last).limit(1)):
                 return found[0]
         return None
 
@@ -180,7 +177,7 @@ class DataStore:
         """The data of these uids, dead ones included."""
         if not uids:
             return {}
-        return {datum.data.uid: datum for datum in await self._all(_DATA.where(among(DataRow.uid, uids)))}
+        return {datum.data.uid: datum for datum in await self._all(DATA.where(among(DataRow.uid, uids)))}
 
     async def roots(self, uids: Collection[Uid]) -> dict[Uid, ContentRoot]:
         """The contents of these data, dead ones included."""
@@ -192,20 +189,20 @@ class DataStore:
 
     async def living(self) -> list[Datum]:
         """All data that are alive, by name. In a large grid these are many: see `search`."""
-        return await self._all(_DATA.where(DataRow.alive).order_by(DataRow.name))
+        return await self._all(DATA.where(DataRow.alive).order_by(DataRow.name))
 
     async def search(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Datum]:
         """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
-        return await self._all(_page(prefix, after, limit))
+        return await self._all(page(prefix, after, limit))
 
     async def disks(self, prefix: str = "", after: str | None = None, limit: int | None = None) -> list[Disk]:
         """As `search`, disks alone; all of them without a limit."""
-        found = await self._all(_page(prefix, after, limit).where(DiskRow.uid.is_not(None)))
+        found = await self._all(page(prefix, after, limit).where(DiskRow.uid.is_not(None)))
         return [datum for datum in found if isinstance(datum, Disk)]
 
     async def of_root(self, root: ContentRoot) -> list[Datum]:
         """The living data with this content."""
-        return await self._all(_DATA.where(DataRow.root == root, DataRow.alive))
+        return await self._all(DATA.where(DataRow.root == root, DataRow.alive))
 
     async def with_attribute(self, uids: Collection[Uid], limit: int | None = None) -> list[Uid]:
         """The living data that have one of these attributes, at most `limit` of them."""
@@ -250,10 +247,45 @@ class DataStore:
         except IntegrityError:
             raise not_found(attribute) from None
 
-    async def arrived(self, root: ContentRoot, now: datetime) -> list[Uid]:
-        """The bytes of this content have come, at `now`; the living data that waited for them."""
-        waiting = and_(DataRow.root == root, DataRow.alive, DataRow.awaited)
-        return await self._update(waiting, lambda uid: Happened("arrived", uid, now), awaited=False)
+    async def came(self, sizes: Mapping[ContentRoot, int], now: datetime, new: Sequence[Datum] = ()) -> list[Uid]:
+        """The bytes of these contents, so many, have come, at `now`: store the `new` data that they are, all or none.
+
+        Of the living data with these contents, those that waited have them, those with a bad copy have a good one, and
+        those that were announced with another size end: no bytes can ever be theirs. All that changed, without the new.
+
+        Raises:
+            UserError: as `add_all`.
+        """
+        theirs = select(DataRow.uid, DataRow.root, DataRow.size, DataRow.awaited, DataRow.damaged)
+        theirs = theirs.where(among(DataRow.root, list(sizes)), DataRow.alive)
+
+        async def store(session: AsyncSession) -> list[Uid]:
+            connection = await session.connection()
+            there = (await connection.execute(theirs.where(or_(DataRow.awaited, DataRow.damaged)))).all()
+            await _insert(session, new)
+            fit, events = [], []
+            for row in there:
+                size, uid = sizes[ContentRoot(row.root)], Uid(row.uid)
+                if row.size == size:
+                    fit.append(uid)
+                    events += [Happened("arrived", uid, now)] if row.awaited else []
+                    continue
+                why = f"it was announced with {row.size} bytes, and its content has {size}"
+                ended = update(DataRow).where(DataRow.uid == uid).values(alive=False, died=now, died_because=why)
+                await connection.execute(ended)
+                events.append(Happened("ended", uid, now, why=why))
+            if fit:
+                here = update(DataRow).where(among(DataRow.uid, fit)).values(awaited=False, damaged=False)
+                await connection.execute(here)
+            changed = [Uid(row.uid) for row in there]
+            await add_events(session, events)
+            _tell(session, changed)
+            return changed
+
+        try:
+            return await self._database.gather(store)
+        except IntegrityError as fault:
+            raise await self._refusal(new, fault) from None
 
     async def mark_damaged(self, root: ContentRoot, *, damaged: bool) -> list[Uid]:
         """Say of all data with this content whether the repository's copy is bad; those that changed."""
@@ -295,6 +327,18 @@ class DataStore:
         return [_datum(row, attributes[row.attribute]) for row in rows]
 
 
+async def _insert(session: AsyncSession, data: Sequence[Datum]) -> None:
+    if not data:
+        return
+    connection = await session.connection()
+    await connection.execute(insert(DataRow), [data_values(datum) for datum in data])
+    if disks := [disk_values(datum) for datum in data if isinstance(datum, Disk)]:
+        await connection.execute(insert(DiskRow), disks)
+    # Data that only wait for their bytes are told of when those come: a million that are announced are no news.
+    await add_events(session, [Happened("created", d.data.uid, d.data.created) for d in data if not d.awaited])
+    _tell(session, [datum.data.uid for datum in data if datum.can_move])
+
+
 def _tell(session: AsyncSession, uids: Sequence[Uid]) -> None:
     if uids:
         along(session, Told(topics=told_of(uids), data=tuple(uids)))
@@ -307,69 +351,6 @@ def name_taken(*names: str) -> BitDewError:
     there = f"{what} {told} {'is' if len(names) == 1 else 'are'} there already"
     do = "Choose another name, or remove the old one: bitdew data rm"
     return error("disk.name-taken", there, do=do, name=names[0], names=list(names))
-
-
-_BEYOND: Final = "\x7f"
-"""It sorts after all that a name is made of."""
-
-_DATA: Final = (
-    select(
-        *(column for column in DataRow.__table__.columns),
-        AttributeRow.version.label("wishes_version"),
-        *(column for column in DiskRow.__table__.columns if column.name != "uid"),
-        OriginRow.swarm.label("origin_swarm"),
-        OriginRow.until.label("origin_until"),
-    )
-    .join(AttributeRow, AttributeRow.uid == DataRow.attribute)
-    .outerjoin(DiskRow, DiskRow.uid == DataRow.uid)
-    .outerjoin(OriginRow, OriginRow.uid == DataRow.uid)
-)
-
-
-def _page(prefix: str, after: str | None, limit: int | None) -> Select[Any]:
-    query = _DATA.where(DataRow.alive).order_by(DataRow.name).limit(limit)
-    if prefix:
-        # Not LIKE: it looks up nothing in an index if the case of letters does not count for it.
-        query = query.where(DataRow.name >= prefix, DataRow.name < prefix + _BEYOND)
-    return query if after is None else query.where(DataRow.name > after)
-
-
-def _values(datum: Datum) -> dict[str, Any]:
-    data = datum.data
-    return {
-        "uid": data.uid,
-        "name": data.name,
-        "root": data.root,
-        "size": data.size,
-        "piece_length": data.piece_length,
-        "info_hash": datum.info_hash,
-        "created": data.created,
-        "owner": data.owner,
-        "kind": data.kind,
-        "attribute": datum.attribute.uid,
-        "alive": datum.alive,
-        "damaged": datum.damaged,
-        "awaited": datum.awaited,
-        "ends": datum.ends,
-        "died": datum.died,
-        "died_because": datum.died_because,
-    }
-
-
-def _disk_values(disk: Disk) -> dict[str, Any]:
-    record, signed = disk.record, disk.signed
-    return {
-        "uid": disk.data.uid,
-        "format": record.format,
-        "os": record.os,
-        "arch": record.arch,
-        "version": record.version,
-        "publisher": record.publisher,
-        "expires": record.expires,
-        "payload": signed.payload,
-        "signature": signed.signature,
-        "certificate": signed.certificate,
-    }
 
 
 def _datum(row: Row[Any], attribute: AttributeRecord) -> Datum:

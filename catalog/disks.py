@@ -69,7 +69,7 @@ class Disks:
             root, length, who = content.root, content.piece_length, owner.subject_id
             data = Data(record.uid, record.name, root, content.size, length, now, who)
             disk = Disk(data, info_hash, attribute, ends=attribute.ends(now), record=record, signed=signed)
-            await self._contents.keep(upload, lambda: self._store.add(disk))
+            await self._contents.keep(upload, disk)
         self._data.changed([data.uid])
         return disk
 

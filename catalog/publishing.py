@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 from bitdew.core.clock import Clock
 from bitdew.core.content import Content, sampled
-from bitdew.core.data import Data
+from bitdew.core.data import Data, Kind
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid, checked_name, new_uid
-from bitdew.swarm.metainfo import build_metainfo
+from bitdew.swarm.metainfo import Metainfo, build_metainfo
 from bitdew.tasks import to_the_end
 from bitdew.trust.roles import Subject
 from bitdew.wire import limits
@@ -26,9 +27,9 @@ from bitdew.wire.models import (
     UploadReply,
     UploadRequest,
     UploadView,
-    WholeRequest,
 )
 
+from .attribute_store import AttributeRecord
 from .attributes import Attributes
 from .contents import Contents
 from .data import DataRoom, require_same
@@ -57,29 +58,6 @@ class Publishing:
                 waits for bytes of another size, `certificate.role` if it is another's; `attribute.…`, for what would
                 be refused after all the bytes have come. HostError: `storage.full`.
         """
-        upload = await self._begun(asked, sender)
-        return UploadReply(upload=upload.uid, held=await self._held(upload))
-
-    async def whole(self, asked: WholeRequest, sender: Subject) -> Uid:
-        """Make a small datum of bytes that came with their description; as an upload of them would be.
-
-        Raises:
-            BitDewError: as `begin` and `put`.
-        """
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield asked.raw
-
-        upload = await self._begun(UploadRequest(name=asked.name, size=len(asked.raw)), sender)
-        try:
-            await self._uploads.receive_all(upload.uid, chunks())
-            told = PutRequest(kind=asked.kind, attribute=asked.attribute)
-            return await self.put(upload.uid, told, sender, root=asked.root)
-        except BaseException:
-            await to_the_end(self._uploads.abandon(upload.uid))
-            raise
-
-    async def _begun(self, asked: UploadRequest, sender: Subject) -> Upload:
         name = checked_name(asked.name)
         if asked.disk and not asked.size:
             raise error("disk.empty", f"The file for {name!r} is empty", name=name)
@@ -89,7 +67,8 @@ class Publishing:
         elif asked.attribute:
             await self._attributes.resolve(asked.attribute, sender.subject_id)
         about = About(sender.subject_id, name, asked.size, asked.fingerprint, min(asked.empty, asked.size))
-        return await self._uploads.begin(about)
+        upload = await self._uploads.begin(about)
+        return UploadReply(upload=upload.uid, held=await self._held(upload))
 
     async def _require_in_need(self, known: Datum, asked: UploadRequest, sender: Subject) -> None:
         if not known.damaged and (asked.disk or not known.awaited):
@@ -165,25 +144,20 @@ class Publishing:
             upload = self._uploads.upload(uid, sender.subject_id)
             content, known = received(upload), await self._store.find(upload.name)
             if root is not None and content.root != root:
-                why = f"their root is {content.root[:16]}…, and {root[:16]}… was claimed"
-                raise error("disk.changed", f"These are not the bytes of {upload.name!r}", why=why)
+                raise not_claimed(upload.name, content, root)
             if known is not None:
                 if not known.awaited and not known.damaged:
                     raise name_taken(upload.name)
                 require_same(await self._data.mine(known.data.uid, sender, "fill"), content)
                 await to_the_end(self._contents.keep(upload))
                 return known.data.uid
-            datum = await self._described(upload, content, asked, owner or sender.subject_id)
-            await to_the_end(self._contents.keep(upload, lambda: self._store.add(datum)))
+            who, now = owner or sender.subject_id, self._clock.now()
+            attribute = await self._attributes.resolve(asked.attribute, who)
+            metainfo = await asyncio.to_thread(build_metainfo, content)
+            datum = new_datum(upload.name, metainfo, asked.kind, attribute, who, now)
+            await to_the_end(self._contents.keep(upload, datum))
         self._data.changed([datum.data.uid])
         return datum.data.uid
-
-    async def _described(self, upload: Upload, content: Content, asked: PutRequest, owner: str) -> Datum:
-        attribute, now = await self._attributes.resolve(asked.attribute, owner), self._clock.now()
-        length = content.piece_length
-        data = Data(new_uid(), upload.name, content.root, content.size, length, now, owner, asked.kind)
-        info_hash = (await asyncio.to_thread(build_metainfo, content)).info_hash
-        return Datum(data, info_hash, attribute, ends=attribute.ends(now))
 
     async def abandon(self, uid: str, sender: Subject) -> None:
         """Forget an upload, if it is there and the sender's."""
@@ -196,6 +170,21 @@ class Publishing:
     @property
     def _uploads(self) -> Uploads:
         return self._contents.repository.uploads
+
+
+def new_datum(
+    name: str, metainfo: Metainfo, kind: Kind, attribute: AttributeRecord, owner: str, now: datetime
+) -> Datum:
+    """A datum that is made of bytes which are here."""
+    content = metainfo.content
+    data = Data(new_uid(), name, content.root, content.size, content.piece_length, now, owner, kind)
+    return Datum(data, metainfo.info_hash, attribute, ends=attribute.ends(now))
+
+
+def not_claimed(name: str, content: Content, root: str) -> BitDewError:
+    """The error for bytes that are `content`, and were said to be `root`."""
+    why = f"their root is {content.root[:16]}…, and {root[:16]}… was claimed"
+    return error("disk.changed", f"These are not the bytes of {name!r}", why=why)
 
 
 def _samples(content: Content, positions: list[int]) -> bytes:

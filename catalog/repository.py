@@ -12,8 +12,10 @@ import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -31,6 +33,8 @@ from .upload_file import sync_folder
 from .uploads import Upload, Uploads, received
 
 log = structlog.get_logger(__name__)
+AT_ONCE: Final = 8
+"""Small files that are made durable at a time."""
 
 
 class Repository:
@@ -129,19 +133,34 @@ class Repository:
 
     def _store(self, upload: Upload, metainfo: Metainfo) -> None:
         target = self.path(metainfo.content.root)
-        torrent = target.with_suffix(".torrent")
         try:
-            partial = upload.files.path.with_suffix(".torrent")
-            with partial.open("wb") as file:
-                file.write(metainfo.encoded)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(torrent)
+            _write(upload.files.path.with_suffix(".torrent"), target.with_suffix(".torrent"), metainfo.encoded)
             # A replacement mends a damaged copy; a seeder that has the old one open is started anew afterwards.
             upload.files.path.replace(target)
             sync_folder(self._files)
         except OSError as fault:
             raise error("storage.failed", f"{upload.name!r} can't be stored", why=str(fault)) from fault
+
+    async def keep_whole(self, contents: Sequence[tuple[Metainfo, bytes]]) -> None:
+        """Make files of contents that are small and all here, durably.
+
+        Raises:
+            OSError: what the disk says.
+        """
+        await asyncio.to_thread(self._write_whole, contents)
+
+    def _write_whole(self, contents: Sequence[tuple[Metainfo, bytes]]) -> None:
+        def write(one: tuple[Metainfo, bytes]) -> None:
+            (metainfo, raw), partial = one, self.uploads.folder / new_uid()
+            target = self.path(metainfo.content.root)
+            _write(partial, target.with_suffix(".torrent"), metainfo.encoded)
+            _write(partial, target, raw)
+
+        # A disk makes several files durable in the time of one.
+        with ThreadPoolExecutor(min(AT_ONCE, len(contents))) as threads:
+            for _ in threads.map(write, contents):
+                pass
+        sync_folder(self._files)
 
     async def keep_metainfo(self, metainfo: Metainfo) -> None:
         """Keep what a content is, durably, without its bytes: somebody else offers those.
@@ -154,16 +173,10 @@ class Repository:
 
     def _store_metainfo(self, metainfo: Metainfo) -> None:
         torrent = self.path(metainfo.content.root).with_suffix(".torrent")
-        partial = torrent.with_suffix(f".{new_uid()}")
         try:
-            with partial.open("wb") as file:
-                file.write(metainfo.encoded)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(torrent)
+            _write(torrent.with_suffix(f".{new_uid()}"), torrent, metainfo.encoded)
             sync_folder(self._files)
         except OSError as fault:
-            partial.unlink(missing_ok=True)
             raise error("storage.failed", f"{torrent.name} can't be stored", why=str(fault)) from fault
 
     async def seed(self, metainfo: Metainfo) -> None:
@@ -335,6 +348,19 @@ class Repository:
     def count_sent(self, root: ContentRoot, size: int) -> None:
         """So many bytes of some content were sent over HTTP."""
         self._sent[root] += size
+
+
+def _write(partial: Path, target: Path, raw: bytes) -> None:
+    """Make `raw` the file `target`, at once and whole; the name is durable once its folder is."""
+    try:
+        with partial.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _files_in(folder: Path) -> set[ContentRoot]:

@@ -14,7 +14,6 @@ from bitdew.wire.models import (
     UploadReply,
     UploadRequest,
     UploadView,
-    WholeRequest,
 )
 from bitdew.wire.server import Call, Routes
 
@@ -43,9 +42,6 @@ def upload_routes(publishing: Publishing) -> Routes:
     async def put(call: Call[PutRequest]) -> DataCreated:
         return DataCreated(uids=[await publishing.put(call.path["upload"], call.body, call.caller)])
 
-    async def whole(call: Call[WholeRequest]) -> DataCreated:
-        return DataCreated(uids=[await publishing.whole(call.body, call.caller)])
-
     async def abandon(call: Call[Nothing]) -> Nothing:
         await publishing.abandon(call.path["upload"], call.caller)
         return Nothing()
@@ -57,6 +53,5 @@ def upload_routes(publishing: Publishing) -> Routes:
     routes.add("PUT", "/v1/uploads/{upload}", receive, roles=senders, streams=True)
     routes.add("POST", "/v1/uploads/{upload}/complete", complete, body=CompleteRequest, roles=senders)
     routes.add("POST", "/v1/uploads/{upload}/datum", put, body=PutRequest, roles=PUBLISHERS)
-    routes.add("POST", "/v1/whole", whole, body=WholeRequest, roles=PUBLISHERS)
     routes.add("DELETE", "/v1/uploads/{upload}", abandon, roles=senders)
     return routes

@@ -95,10 +95,10 @@ class Upload:
 
 
 class Uploads:
-    """The uploads of one service."""
+    """The uploads of one service. `folder` is where their bytes are while they come."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder = folder
+        self.folder = folder
         self._clock = clock
         self._uploads: dict[Uid, Upload] = {}
         self._beginning = asyncio.Lock()
@@ -109,16 +109,16 @@ class Uploads:
         await self._forget_stale()
 
     def _load(self) -> dict[Uid, Upload]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         found: dict[Uid, Upload] = {}
         now, steady = self._clock.now().timestamp(), self._clock.monotonic()
-        for path in sorted(self._folder.glob("*.upload")):
+        for path in sorted(self.folder.glob("*.upload")):
             files = UploadFile(path.with_suffix(""), lasting=True)
             loaded = files.load()
             if loaded is not None and loaded[0].fingerprint:
                 uid, age = Uid(files.path.name), max(0.0, now - files.touched())
                 found[uid] = Upload(uid, *(loaded[0], files, loaded[1]), touched=steady - age)
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if Uid(path.stem) not in found and path.is_file():
                 path.unlink()
         return found
@@ -152,13 +152,11 @@ class Uploads:
         if sum(known.about.owner == about.owner for known in self._uploads.values()) >= limits.UPLOADS:
             why, do = f"{limits.UPLOADS} of the same sender are under way", "Let some of them come to their end first."
             raise error("input.invalid", f"The upload of {about.name!r} can't begin", why=why, do=do)
-        usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
-        free = usage.free - RESERVE - sum(upload.lacking for upload in self._uploads.values())
-        if free < about.size - about.empty:
-            raise _full(about.name, about.size - about.empty, max(free, 0))
+        if (free := await self.room()) < about.size - about.empty:
+            raise no_room(about.name, about.size - about.empty, free)
         uid = new_uid()
         upload = Upload(
-            uid, about, UploadFile(self._folder / uid, lasting=bool(about.fingerprint)), ContentTree(about.size)
+            uid, about, UploadFile(self.folder / uid, lasting=bool(about.fingerprint)), ContentTree(about.size)
         )
         upload.touched = self._clock.monotonic()
         self._uploads[uid] = upload
@@ -167,9 +165,14 @@ class Uploads:
         except BaseException as fault:
             await self.abandon(uid)
             if isinstance(fault, OSError):
-                raise _told(fault, upload) from fault
+                raise told(fault, upload.name, upload.lacking) from fault
             raise
         return upload
+
+    async def room(self) -> int:
+        """Bytes that can still come, beside the reserve and what is promised to uploads under way."""
+        usage = await asyncio.to_thread(shutil.disk_usage, self.folder)
+        return max(0, usage.free - RESERVE - sum(upload.lacking for upload in self._uploads.values()))
 
     async def _forget_stale(self) -> None:
         now = self._clock.monotonic()
@@ -232,7 +235,7 @@ class Uploads:
         except OSError as fault:
             if isinstance(fault, ConnectionError):
                 raise
-            raise _told(fault, upload) from fault
+            raise told(fault, upload.name, upload.lacking) from fault
         finally:
             upload.parts -= 1
             upload.touched = self._clock.monotonic()
@@ -259,7 +262,7 @@ class Uploads:
                 try:
                     upload.content = await self._completed(upload)
                 except OSError as fault:
-                    raise _told(fault, upload) from fault
+                    raise told(fault, upload.name, upload.lacking) from fault
                 finally:
                     upload.parts -= 1
         content = upload.content
@@ -325,13 +328,15 @@ def _require_all(upload: Upload, taken: int) -> None:
         raise error("disk.changed", f"The bytes of {upload.name!r} are not as many as announced", why=why)
 
 
-def _told(fault: OSError, upload: Upload) -> BitDewError:
+def told(fault: OSError, name: str, needed: int) -> BitDewError:
+    """What the disk says of bytes that are to be stored, `needed` more of them."""
     if fault.errno in {28, 122}:  # ENOSPC, EDQUOT
-        return _full(upload.name, upload.lacking, 0)
-    return error("storage.failed", f"The bytes of {upload.name!r} can't be stored", why=str(fault))
+        return no_room(name, needed, 0)
+    return error("storage.failed", f"The bytes of {name!r} can't be stored", why=str(fault))
 
 
-def _full(name: str, size: int, free: int) -> BitDewError:
+def no_room(name: str, size: int, free: int) -> BitDewError:
+    """The error for bytes that the repository has no room for."""
     return error(
         "storage.full",
         f"The repository has no room for {name!r}",

@@ -35,11 +35,13 @@ from bitdew.wire.models import (
     SyncReply,
     SyncRequest,
     WhereReply,
+    WholeRequest,
 )
 from bitdew.wire.server import PEOPLE, Call, RepositoryAddress, Routes
 
 from ..catalog.disks import Disks
 from ..catalog.registry import PUBLISHERS
+from ..catalog.small import SmallData
 from .clearing import Clearing
 from .deployments import Deployments
 from .draining import Draining
@@ -51,9 +53,13 @@ from .telling import Telling
 from .views import Views
 
 
-def shown_data_routes(disks: Disks, views: Views) -> Routes:
+def shown_data_routes(disks: Disks, small: SmallData, views: Views) -> Routes:
     """Data and disks, with where they are: adding is the catalog's work, showing copies needs the scheduler's."""
     routes = Routes()
+
+    async def whole(call: Call[WholeRequest]) -> DataView:
+        datum, is_new = await small.put(call.body, call.caller)
+        return views.data_view(datum, []) if is_new else await views.datum(datum.data.uid)
 
     async def add(call: Call[DiskRequest]) -> DiskView:
         return views.disk_view(await disks.add(call.body, call.caller), [])
@@ -79,6 +85,7 @@ def shown_data_routes(disks: Disks, views: Views) -> Routes:
     async def explain(call: Call[Nothing]) -> ExplainReply:
         return await views.explain(call.path["name"])
 
+    routes.add("POST", "/v1/whole", whole, body=WholeRequest, roles=PUBLISHERS)
     routes.add("POST", "/v1/disks", add, body=DiskRequest, roles=PUBLISHERS)
     routes.add("GET", "/v1/disks", show_disks, roles=PEOPLE)
     routes.add("GET", "/v1/disks/{name}", show_disk, roles=PEOPLE)

@@ -33,6 +33,8 @@ POLL: Final = 50.0
 """Seconds that a watch lets a reply be held open: under what proxies and firewalls cut."""
 ADOPT_SECONDS: Final = 120.0
 """Seconds that the service may take to make a complete upload a datum: much more than it takes."""
+SMALL_AT_ONCE: Final = 32
+"""Small data that are put or read at a time by one connection: more would not be faster, and each takes a line."""
 GRACE: Final = 15.0
 """Seconds beyond a held reply's own before it counts as lost."""
 
@@ -42,12 +44,14 @@ class Connection:
 
     Attributes:
         patience: Seconds for which a service that is away is waited for while bytes are sent.
+        turns: Held while a small datum is put or read: of a thousand calls at once, some have theirs.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self._folder = IdentityFolder(folder)
         self._url = url
         self.patience = PATIENCE
+        self.turns = asyncio.Semaphore(SMALL_AT_ONCE)
         self._identity: Identity | None = None
         self._line: Transport | None = None
 

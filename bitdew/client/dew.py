@@ -173,8 +173,7 @@ class Dew(Work):
         Raises:
             BitDewError: as `BitDew.read`; more than 64 MiB are `input.too-large`: see `stream`.
         """
-        stop = (await self.grid.datum(name)).size if end is None else end
-        return await self.grid.read(name, start, stop)
+        return await self.grid.read(name, start, end)
 
     def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         """The bytes of the datum `name` in order as they come, verified, however many they are. As `read`."""

@@ -121,7 +121,7 @@ class GetCalls(Connection):
         finally:
             part.close()
 
-    async def read(self, name: str, start: int, end: int) -> bytes:
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes of the datum `name` from `start` up to, not including, `end`: at most 64 MiB of them, verified.
 
         Of a folder, these are its archive's.
@@ -130,7 +130,13 @@ class GetCalls(Connection):
             BitDewError: `data.not-found`, also while its bytes are not in the repository; `input.invalid` for a range
                 that the datum does not have, `input.too-large`, `swarm.corrupt`.
         """
-        datum = await self._present(name)
+        async with self.turns:
+            datum = await self._present(name)
+            return await self._read(datum, name, start, datum.size if end is None else end)
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    async def _read(self, datum: m.DataView, name: str, start: int, end: int) -> bytes:
         if not 0 <= start <= end <= datum.size:
             why = f"it has {datum.size} bytes"
             raise error("input.invalid", f"{name!r} has no bytes from {start} to {end}", why=why)
@@ -149,8 +155,6 @@ class GetCalls(Connection):
                 parts.append(raw)
         skipped = first * content.piece_length
         return b"".join(parts)[start - skipped : end - skipped]
-
-    # Inside ---------------------------------------------------------------------------------------------------------
 
     async def _present(self, name: str) -> m.DataView:
         """The datum, provided that its bytes can be fetched."""

@@ -40,8 +40,8 @@ async def put_whole(grid: BitDew, source: ByteSource, name: str, attribute: Attr
     await passing(len(raw))
     while True:
         try:
-            (uid,) = (await grid.call("POST", "/v1/whole", m.DataCreated, body=request)).uids
-            return await grid.datum(uid)
+            async with grid.turns:
+                return (await grid.call("POST", "/v1/whole", m.AnyDatum, body=request)).root
         except BitDewError as fault:
             if lost and fault.key == "disk.name-taken":
                 there = await grid.datum(name)

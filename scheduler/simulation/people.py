@@ -123,9 +123,10 @@ class People:
 
     async def arrive(self, uid: Uid) -> None:
         """The bytes of a datum come to the repository."""
-        root, contents = self.data[uid].root, self._grid.service.contents
-        self._grid.repository.contents.add(root)
-        contents.changed(await self._grid.service.known.data.arrived(root, self._grid.service.known.clock.now()))
+        added, service = self.data[uid], self._grid.service
+        self._grid.repository.contents.add(added.root)
+        changed = await service.known.data.came({added.root: added.size}, service.known.clock.now())
+        service.contents.changed(changed)
         await self._grid.settle()
 
     async def damage(self, uid: Uid, *, damaged: bool = True) -> None:

@@ -21,6 +21,7 @@ from bitdew.core.ids import ContentRoot, Uid, new_uid
 NOW = datetime(2026, 3, 4, 5, 6, 7, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 ROOT, OTHER = ContentRoot("1" * 64), ContentRoot("2" * 64)
+SIZE = 10**13
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def record(name: str | None, attribute: Attribute | None = None) -> AttributeRec
 
 
 def datum(name: str, attribute: AttributeRecord, root: ContentRoot = ROOT, **known: Any) -> Datum:
-    return Datum(Data(new_uid(), name, root, 10**13, 65536, NOW, "ada"), "3" * 64, attribute, **known)
+    return Datum(Data(new_uid(), name, root, SIZE, 65536, NOW, "ada"), "3" * 64, attribute, **known)
 
 
 def disk(name: str, attribute: AttributeRecord) -> Disk:
@@ -48,7 +49,7 @@ def disk(name: str, attribute: AttributeRecord) -> Disk:
         name=name,
         root=ROOT,
         info_hash="3" * 64,
-        size=10**13,
+        size=SIZE,
         format="raw",
         os="Debian",
         arch="x86_64",
@@ -264,8 +265,8 @@ async def test_bytes_that_come_are_those_of_all_living_data_that_wait(store: Dat
     dead, other = datum("dead", plain, awaited=True), datum("other", plain, OTHER, awaited=True)
     await store.add_all([a, b, dead, other, datum("there", plain)])
     await store.end(uid_of(dead), NOW, "removed")
-    assert set(await store.arrived(ROOT, LATER)) == {uid_of(a), uid_of(b)}
-    assert await store.arrived(ROOT, LATER) == []
+    assert set(await store.came({ROOT: SIZE}, LATER)) == {uid_of(a), uid_of(b)}
+    assert await store.came({ROOT: SIZE}, LATER) == []
     found = await store.get([uid_of(one) for one in (a, b, dead, other)])
     assert [found[uid_of(one)].awaited for one in (a, b, dead, other)] == [False, False, True, True]
 
@@ -308,9 +309,9 @@ async def test_sqlite_looks_data_up_in_indexes(sqlite_url: str) -> None:
     await store.of_root(ROOT)
     await store.with_attribute([new_uid()])
     await store.attributes.get([new_uid()])
-    await store.arrived(ROOT, LATER)
+    await store.came({ROOT: SIZE}, LATER)
     event.remove(database._engine.sync_engine, "before_cursor_execute", note)
-    assert len(asked) == 8
+    assert len(asked) == 7
     async with database._engine.connect() as connection:
         for statement, parameters in asked:
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()

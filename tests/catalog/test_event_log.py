@@ -69,7 +69,7 @@ async def test_the_life_of_data_is_told_in_order(store: DataStore, log: EventLog
     (waiting,) = await made(store, "waiting", awaited=True)
     other = (await store.get([waiting]))[waiting].attribute.uid
     await store.set_attribute(one, other, None, NOW)
-    await store.arrived(ContentRoot("1" * 64), NOW)
+    await store.came({ContentRoot("1" * 64): 10}, NOW)
     await store.end(one, NOW, "ada removed it")
     await store.end(one, NOW, "twice")
     told = [(event.kind, event.name, event.why) for event in await everything(log)]

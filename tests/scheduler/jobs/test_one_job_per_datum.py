@@ -125,7 +125,7 @@ class StandingMachine(RuleBasedStateMachine):
     def bytes_come(self) -> None:
         uid = next(uid for uid in self.data if uid in self.awaited)
         root = self.run(self.catalog.roots([uid]))[uid]
-        assert self.run(self.catalog.arrived(root, self.now())) == [uid]
+        assert self.run(self.catalog.came({root: 10}, self.now())) == [uid]
         self.awaited.discard(uid)
         self.told(uid)
 
