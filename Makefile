@@ -16,7 +16,8 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= auto
 PYTEST_ARGS ?=
-SOURCES := $(shell find bitdew catalog scheduler worker -type f -not -name '*.pyc') pyproject.toml LICENSE README.md
+SOURCES := $(shell find bitdew catalog scheduler worker -type f -not -name '*.pyc') pyproject.toml LICENSE README.md \
+    docs/man/bitdew.1
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # No program started from here may import the source folders that lie in the current folder instead of the package.

@@ -7,7 +7,6 @@ of a command, an error, a route or a state is said in the code, once.
 from __future__ import annotations
 
 import ast
-import enum
 import inspect
 import itertools
 import json
@@ -18,15 +17,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import typer.main
 from pydantic import BaseModel
+
+sys.path.append(str(Path(__file__).parent))  # the Makefile starts Python with PYTHONSAFEPATH
+
+from generate_cli import cli_page
+from generate_man import man_page
+from markdown_table import table
 
 from bitdew.core import states
 from bitdew.core.attribute import Attribute
 from bitdew.core.attribute_keys import KEYS
-from bitdew.core.errors import ERRORS
+from bitdew.core.errors import ERRORS, EXIT_CODES
 
 FOLDER: Final = Path(__file__).parent / "reference"
+MAN: Final = Path(__file__).parent / "man/bitdew.1"
 NOTICE: Final = "<!-- Made from the code by docs/generate.py. Do not edit. -->"
 
 WHOSE: Final = {
@@ -35,29 +40,6 @@ WHOSE: Final = {
     "host": "the host's own state",
     "peer": "a remote peer",
 }
-EXIT_CODES: Final = {
-    0: "done",
-    1: "a defect of ours",
-    2: "wrong usage",
-    3: "not found",
-    4: "in conflict with what is there",
-    5: "not allowed",
-    6: "unreachable",
-    7: "the machine lacks something",
-    8: "content that is not what it should be",
-    130: "interrupted",
-}
-
-
-def cell(text: object) -> str:
-    """`text` as a cell of a table."""
-    return " ".join(str(text).split()).replace("|", "\\|")
-
-
-def table(*head: str, rows: list[tuple[object, ...]]) -> list[str]:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return [*lines, *("| " + " | ".join(cell(one) for one in row) + " |" for row in rows), ""]
 
 
 def errors_page() -> Iterator[str]:
@@ -91,50 +73,6 @@ def states_page() -> Iterator[str]:
             for state in one.moves
         ]
         yield from table("state", "may be followed by", rows=rows)
-
-
-def cli_page() -> Iterator[str]:
-    """Every command, with its arguments and options."""
-    from bitdew.cli.main import app
-
-    yield from ["# Command line", ""]
-    yield "Every command that prints takes `--json`. Exit codes stand with the [errors](errors.md)."
-    yield ""
-    yield from command_section(typer.main.get_command(app), "bitdew", 2)
-
-
-def command_section(command: Any, name: str, level: int) -> Iterator[str]:
-    """One command, and those below it. Typer's commands are click's by shape; their classes differ between releases."""
-    yield from ["#" * min(level, 4) + f" `{name}`", "", (command.help or "").strip(), ""]
-    shown = [one for one in command.params if not getattr(one, "hidden", False) and one.name != "help"]
-    rows = [option_row(one) for one in shown]
-    if rows:
-        yield from table("argument or option", "default", "meaning", rows=rows)
-    if command.epilog:
-        told, colon, example = command.epilog.partition(": ")
-        yield from [f"{told}:", "", "```", example, "```", ""] if colon else [command.epilog, ""]
-    for below in sorted(getattr(command, "commands", {}).items()):
-        if not below[1].hidden:
-            yield from command_section(below[1], f"{name} {below[0]}", level + 1)
-
-
-def option_row(one: Any) -> tuple[object, ...]:
-    """An argument or option of a command as a row."""
-    if one.param_type_name == "argument":
-        return (f"`{one.metavar or one.name.upper()}`", "required" if one.required else "", one.help or "")
-    value = "" if one.is_flag else f" {value_of(one.type_descriptor.annotation)}"
-    spelled = ", ".join(f"`{flag}{value}`" for flag in [*one.opts, *one.secondary_opts])
-    default = getattr(one.default, "value", one.default)
-    shown = "required" if one.required else "" if not default or callable(default) else f"`{default}`"
-    return (spelled, shown, (one.help or "") + (f" (environment: `{one.envvar}`)" if one.envvar else ""))
-
-
-def value_of(annotation: Any) -> str:
-    """What stands for an option's value: its choices, or its type."""
-    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
-    if inspect.isclass(kinds[0]) and issubclass(kinds[0], enum.Enum):
-        return "/".join(str(one.value) for one in kinds[0])
-    return {"str": "TEXT", "int": "N", "float": "N"}.get(kinds[0].__name__, kinds[0].__name__.upper())
 
 
 def api_page() -> Iterator[str]:
@@ -329,6 +267,7 @@ def main() -> None:
             print(f"{name}: left as it is: {fault}", file=sys.stderr)  # noqa: T201
             continue
         (FOLDER / name).write_text(text)
+    MAN.write_text(man_page())
 
 
 if __name__ == "__main__":

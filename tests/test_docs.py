@@ -6,6 +6,9 @@ import functools
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +44,42 @@ def name_of(page: Path) -> str:
 @pytest.mark.parametrize("page", GENERATE.PAGES)
 def test_generated_page_is_what_the_code_says_today(page: str) -> None:
     assert (ROOT / "docs/reference" / page).read_text() == GENERATE.page(page), "run: make docs-generate"
+
+
+def test_the_manual_page_is_what_the_code_says_today() -> None:
+    assert GENERATE.MAN.read_text() == GENERATE.man_page(), "run: make docs-generate"
+
+
+def test_the_manual_page_is_installed_where_man_finds_it() -> None:
+    installed = Path(sys.prefix) / "share/man/man1/bitdew.1"
+    assert installed.read_text() == GENERATE.MAN.read_text(), "run: make -s .venv/.product"
+    assert "man bitdew" in root_command().help
+
+
+@pytest.mark.parametrize(
+    ("checker", "accepted"),
+    # It has no date: what is made from the code would get another one where nothing else changed.
+    [(["mandoc", "-T", "lint", "-W", "warning"], ["missing date"]), (["groff", "-man", "-ww", "-z", "-Tutf8"], [])],
+    ids=["mandoc", "groff"],
+)
+def test_the_manual_page_is_well_formed(checker: list[str], accepted: list[str]) -> None:
+    if shutil.which(checker[0]) is None:
+        pytest.skip(f"there is no {checker[0]}")
+    done = subprocess.run([*checker, GENERATE.MAN], capture_output=True, text=True, check=False)
+    told = (done.stdout + done.stderr).splitlines()
+    assert [line for line in told if not any(known in line for known in accepted)] == []
+
+
+def test_the_manual_page_tells_of_every_command_and_option() -> None:
+    text = GENERATE.MAN.read_text().replace("\\-", "-")
+    waiting = [("bitdew", root_command())]
+    while waiting:
+        name, command = waiting.pop()
+        waiting += [(f"{name} {word}", one) for word, one in getattr(command, "commands", {}).items() if not one.hidden]
+        assert name == "bitdew" or f".SS {name}\n" in text
+        section = text.partition(f".SS {name}\n")[2].partition("\n.SS ")[0]
+        flags = [flag for one in command.params if not getattr(one, "hidden", False) for flag in one.opts]
+        assert name == "bitdew" or [f for f in flags if f.startswith("--") and f != "--help" and f not in section] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="bitdew",
-    help="Place whole VM disks on volunteers' PCs by BitTorrent swarm, and boot them there.",
+    help="Place whole VM disks on volunteers' PCs by BitTorrent swarm, and boot them there.\n\n"
+    "All commands and options on one page: man bitdew",
     epilog="Try it on this machine alone: bitdew demo",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

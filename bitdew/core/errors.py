@@ -31,8 +31,20 @@ class ErrorKind:
     do: str
 
 
-# Exit codes: 1 a defect of ours, 2 wrong usage, 3 not found, 4 in conflict with what is there, 5 not allowed,
-# 6 unreachable, 7 the machine lacks something, 8 content that is not what it should be, 130 interrupted.
+EXIT_CODES: Final = {
+    0: "done",
+    1: "a defect of ours",
+    2: "wrong usage",
+    3: "not found",
+    4: "in conflict with what is there",
+    5: "not allowed",
+    6: "unreachable",
+    7: "the machine lacks something",
+    8: "content that is not what it should be",
+    130: "interrupted",
+}
+"""What a command's exit code says."""
+
 ERRORS: Final[dict[str, ErrorKind]] = {
     "attribute.circular": ErrorKind(
         "user",
