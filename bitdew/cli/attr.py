@@ -64,6 +64,8 @@ def define(
     async def work(grid: BitDew) -> list[AttributeView]:
         return [await grid.define(name, attribute, replace=not new) for name, attribute in wanted.items()]
 
+    from bitdew.wire.models import AttributeList
+
     views = ask(profile, url, work)
 
     def shown() -> Iterator[object]:
@@ -71,12 +73,14 @@ def define(
             data = f"; {_having(one)}" if one.data else ""
             yield f"{one.name} is {'defined' if one.version == 1 else 'changed'}: {_wishes(one)}{data}"
 
-    Output(as_json=as_json).document({"attributes": [one.model_dump(mode="json") for one in views]}, shown)
+    Output(as_json=as_json).document(AttributeList(attributes=views), shown)
 
 
 @app.command("ls", epilog="Example: bitdew attr ls")
 def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """List the attributes, with how many data have each."""
+    from bitdew.wire.models import AttributeList
+
     views = ask(profile, url, lambda grid: grid.attributes())
 
     def shown() -> Iterator[object]:
@@ -85,7 +89,7 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
             rows.add_row(one.name, str(one.data), moment(one.changed), _wishes(one))
         yield rows if views else "There is no attribute. Define one: bitdew attr set NAME --replica 3"
 
-    Output(as_json=as_json).document({"attributes": [one.model_dump(mode="json") for one in views]}, shown)
+    Output(as_json=as_json).document(AttributeList(attributes=views), shown)
 
 
 @app.command("show", epilog="Example: bitdew attr show root --as toml")
@@ -99,10 +103,16 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one attribute: its wishes, what the names in them were found to be, and how many data have it."""
+    from .documents import AttributeShown
+
     view = ask(profile, url, lambda grid: grid.attribute(name))
     output = Output(as_json=as_json)
-    spelt = {str(one): _spelt(view, one) for one in Spelling if one is not Spelling.JSON}
-    document = view.model_dump(mode="json") | spelt
+    document = AttributeShown(
+        **dict(view),
+        line=_spelt(view, Spelling.LINE),
+        toml=_spelt(view, Spelling.TOML),
+        options=_spelt(view, Spelling.OPTIONS),
+    )
 
     def shown() -> Iterator[object]:
         if spelling is not None:
@@ -120,8 +130,10 @@ def show(
 @app.command("rm", epilog="Example: bitdew attr rm root")
 def rm(name: AttrName, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Remove an attribute that no living datum has any more."""
+    from .documents import Removed
+
     ask(profile, url, lambda grid: grid.forget(name))
-    Output(as_json=as_json).document({"removed": name}, lambda: [f"The attribute {name} is removed."])
+    Output(as_json=as_json).document(Removed(removed=name), lambda: [f"The attribute {name} is removed."])
 
 
 def _said(said: str | None, file: Path | None, wished: Wished) -> dict[str, Attribute]:

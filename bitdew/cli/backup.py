@@ -49,6 +49,8 @@ def backup(
     from bitdew.clock import SystemClock
     from bitdew.core.units import format_size
 
+    from .documents import BackupMade
+
     output, target = Output(as_json=as_json), file.absolute()
     configure_log(as_json=as_json, quiet=True)
     places = _places(home, database, authority, repository)
@@ -63,7 +65,7 @@ def backup(
                 report=report,
             )
         )
-    document = {"file": str(target), "files": done.files, "size": done.size, "repository": with_repository}
+    document = BackupMade(file=str(target), files=done.files, size=done.size, repository=with_repository)
 
     def shown() -> list[str]:
         left_out = "" if with_repository else " The repository's files are not in it (--with-repository)."
@@ -87,6 +89,8 @@ def restore(
     from bitdew.catalog.backup import restore as put_back
     from bitdew.clock import SystemClock
 
+    from .documents import BackupRestored
+
     output = Output(as_json=as_json)
     configure_log(as_json=as_json, quiet=True)
     if not file.exists():
@@ -94,13 +98,13 @@ def restore(
     places = _places(home, database, authority, repository)
     with output.progress("Verifying") as report:
         done = run(put_back(places, file.absolute(), now=SystemClock().now(), replace=force, report=report))
-    document = {
-        "home": str(places.home),
-        "made": done.about.made,
-        "files": done.files,
-        "repository": done.about.repository,
-        "aside": str(done.aside) if done.aside else None,
-    }
+    document = BackupRestored(
+        home=str(places.home),
+        made=done.about.made,
+        files=done.files,
+        repository=done.about.repository,
+        aside=str(done.aside) if done.aside else None,
+    )
 
     def shown() -> list[str]:
         lines = [f"{places.home} is as it was at {done.about.made}."]

@@ -66,10 +66,10 @@ def put(
             datum = await grid.put(file, name, choice, reading=reading, sending=sending)
         return datum, await placed(grid, name, output) if wait else None
 
+    from .documents import DataPut
+
     datum, where = ask(profile, url, work)
-    document = (where.data if where else datum).model_dump(mode="json")
-    if where:
-        document["placements"] = [one.model_dump(mode="json") for one in where.placements]
+    document = DataPut(**dict(where.data if where else datum), placements=where.placements if where else None)
 
     def shown() -> Iterator[object]:
         yield f"{datum.name} is in the repository: {format_size(datum.size)}, root {datum.root}"
@@ -100,8 +100,10 @@ def get(
                 name, path, force=force, archive=archive, checking=checking, fetching=fetching, unpacking=unpacking
             )
 
+    from .documents import DataGot
+
     got = ask(profile, url, work)
-    document = {"path": str(got.path), "fetched": got.fetched, "data": got.data.model_dump(mode="json")}
+    document = DataGot(path=str(got.path), fetched=got.fetched, data=got.data)
     fetched = "" if got.fetched == got.data.size else f"; {format_size(got.fetched)} of it were fetched"
     output.document(document, lambda: [f"{path or got.data.name} is {name}: {format_size(got.data.size)}{fetched}"])
 
@@ -197,8 +199,10 @@ def attr(name: DatumName, wished: Wished, profile: Profile = "default", url: Url
         why = "neither --attr nor a wish was given"
         do = "Give one of them; --replica 1 alone is the default."
         raise error("input.invalid", f"It is not clear what {name!r} is to have", why=why, do=do)
+    from .documents import AttributeChosen
+
     view = ask(profile, url, lambda grid: grid.choose(name, choice))
-    document = {"datum": name, "attribute": view.model_dump(mode="json")}
+    document = AttributeChosen(datum=name, attribute=view)
 
     def shown() -> Iterator[object]:
         yield f"{name} has {view.name or 'these wishes'}: {wishes_of(view.wishes) or 'one copy'}"
@@ -209,5 +213,7 @@ def attr(name: DatumName, wished: Wished, profile: Profile = "default", url: Url
 @app.command("rm", epilog="Example: bitdew data rm hep-inputs")
 def rm(name: DatumName, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """End a datum's life: its copies are dropped everywhere, and with it data whose lifetime is tied to it."""
+    from .documents import Removed
+
     ask(profile, url, lambda grid: grid.remove(name))
-    Output(as_json=as_json).document({"removed": name}, lambda: [f"{name} is removed; hosts drop their copies."])
+    Output(as_json=as_json).document(Removed(removed=name), lambda: [f"{name} is removed; hosts drop their copies."])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bitdew.client.active import Since
     from bitdew.client.events import Event, EventKind
     from bitdew.client.grid import BitDew
 
+    from .documents import DataEvent
     from .output import Output
 
 
@@ -44,17 +45,19 @@ class EventsShown:
             self.output.show(f"{event.at:%Y-%m-%d %H:%M:%S} {event.name}: {event}{mark}")
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> DataEvent:
     """An event as JSON."""
-    return {
-        "cursor": event.cursor,
-        "kind": str(event.kind),
-        "data": event.data,
-        "name": event.name,
-        "at": event.at.isoformat(),
-        "host": event.host,
-        "host_name": event.host_name,
-        "size": event.size,
-        "why": event.why,
-        "again": event.again,
-    }
+    from .documents import DataEvent
+
+    return DataEvent(
+        cursor=event.cursor,
+        kind=str(event.kind),
+        data=event.data,
+        name=event.name,
+        at=event.at,
+        host=event.host,
+        host_name=event.host_name,
+        size=event.size,
+        why=event.why,
+        again=event.again,
+    )

@@ -9,14 +9,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.units import format_size, parse_size
 
-from .faults import as_dict, defect, report
+from .faults import defect, report
 from .options import Json
 from .output import Output
 from .running import configure_log, signals
@@ -136,15 +136,21 @@ async def _demo(
             await children.stop()
             left = await asyncio.to_thread(_tidy, folder, keep=keep)
     fault = _fault(story, came)
-    ended: dict[str, Any] = run.story.as_dict() | {
-        "seconds": round(time.monotonic() - began, 2),
-        "clean": not left,
-        "left": left,
-        "forced": children.forced,
-        "folder": str(folder) if keep else None,
-    }
     if output.as_json:
-        output.line(ended | ({"error": as_dict(fault)} if fault else {}))
+        from bitdew.wire.model import ErrorView
+
+        from .documents import DemoReport
+
+        document = DemoReport(
+            **run.story.as_dict(),
+            seconds=round(time.monotonic() - began, 2),
+            clean=not left,
+            left=left,
+            forced=children.forced,
+            folder=str(folder) if keep else None,
+            error=ErrorView.of(fault) if fault else None,
+        )
+        output.line(document)
     elif fault is None:
         for part in ending(run.story, clean=not left, seconds=time.monotonic() - began):
             output.show(part)

@@ -39,11 +39,13 @@ def make(
     """Make a tiny bootable disk that writes a line on its serial console: something to try a grid with."""
     from bitdew.bootdisk import write_boot_disk
 
+    from .documents import DiskMade
+
     output = Output(as_json=as_json)
     total = parse_size(size)
     with output.progress(f"Writing {file}") as report:
         write_boot_disk(file, line=line, size=total, power_off=not stay, progress=lambda done: report(done, total))
-    about = {"file": str(file), "size": total, "line": line, "stays": stay}
+    about = DiskMade(file=str(file), size=total, line=line, stays=stay)
     output.document(about, lambda: [f"{file} has {format_size(total)}. Add it: bitdew disk add {file} --name NAME"])
 
 
@@ -93,10 +95,10 @@ def add(
             )
         return disk, await placed(grid, name, output) if wait else None
 
+    from .documents import DiskAdded
+
     disk, where = ask(profile, url, work)
-    document = (where.data if where else disk).model_dump(mode="json")
-    if where:
-        document["placements"] = [one.model_dump(mode="json") for one in where.placements]
+    document = DiskAdded(**dict(where.data if where else disk), placements=where.placements if where else None)
 
     def shown() -> Iterator[object]:
         yield f"{disk.name} is in the repository: {format_size(disk.size)}, root {disk.root}"
@@ -189,5 +191,7 @@ def deprecate(
 @app.command("rm", epilog="Example: bitdew disk rm hep")
 def rm(name: DiskName, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """Remove a disk: its copies are dropped everywhere."""
+    from .documents import Removed
+
     ask(profile, url, lambda grid: grid.remove_disk(name))
-    Output(as_json=as_json).document({"removed": name}, lambda: [f"{name} is removed; hosts drop their copies."])
+    Output(as_json=as_json).document(Removed(removed=name), lambda: [f"{name} is removed; hosts drop their copies."])

@@ -40,6 +40,8 @@ def build(
     from bitdew.disks.build import build_disk
     from bitdew.disks.recipe import read_recipe
 
+    from .documents import DiskBuilt
+
     output = Output(as_json=as_json)
     kept = cache or user_cache_path("bitdew") / "disks"
     built = build_disk(
@@ -51,6 +53,7 @@ def build(
         overwrite=overwrite,
         step=lambda what: output.remark(f"{what} …"),
     )
-    about = {"file": str(file), "size": built.size, "sha256": built.sha256}
-    about |= {"kernel": built.kernel, "packages": built.packages}
+    about = DiskBuilt(
+        file=str(file), size=built.size, sha256=built.sha256, kernel=built.kernel, packages=built.packages
+    )
     output.document(about, lambda: [f"{file} has {format_size(built.size)}, SHA-256 {built.sha256}."])

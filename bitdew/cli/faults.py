@@ -23,7 +23,8 @@ LOG_LIMIT: Final = 1024 * 1024
 def report(fault: BitDewError, *, as_json: bool) -> int:
     """Print `fault` and return the exit code."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": as_dict(fault)}, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
+        told = {"schema": "ErrorReply/1", "error": as_dict(fault)}
+        sys.stdout.write(json.dumps(told, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
         sys.stdout.flush()
     else:
         from .output import printable

@@ -26,8 +26,10 @@ def health(profile: Profile = "default", url: Url = None, as_json: Json = False)
     async def both(grid: BitDew) -> tuple[m.HealthReply, m.ServiceReply]:
         return await grid.health(), await grid.service()
 
+    from .documents import ServiceHealth
+
     well, about = ask(profile, url, both)
     plans = "plans" if well.leads else "leaves planning to another service of its database"
     lines = [f"{about.name} is well: BitDew {about.version}, its database and its repository answer, and it {plans}."]
-    document = {"well": True, "leads": well.leads, "name": about.name, "version": about.version}
+    document = ServiceHealth(leads=well.leads, name=about.name, version=about.version)
     Output(as_json=as_json).document(document, lambda: lines)

@@ -60,6 +60,8 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Shut a host out, from its next request on. It can join again with a new token only, as a new host."""
+    from .documents import HostRevoked
+
     host = ask(profile, url, lambda grid: grid.revoke_host(name))
     lines = [f"{host.name} is shut out, and its copies no longer count."]
-    Output(as_json=as_json).document({"revoked": host.host, "name": host.name}, lambda: lines)
+    Output(as_json=as_json).document(HostRevoked(revoked=host.host, name=host.name), lambda: lines)

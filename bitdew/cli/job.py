@@ -152,6 +152,8 @@ def submit(
         await _finished(grid, jobs[0].array, shown)
         return [job async for job in grid.jobs(prefix=jobs[0].array)]
 
+    from bitdew.wire.models import JobList
+
     jobs = ask(profile, url, work)
 
     def told() -> Iterator[object]:
@@ -160,7 +162,7 @@ def submit(
             first = jobs[0].array[: job_views.SHORT] if len(jobs) > 1 else jobs[0].uid[: job_views.SHORT]
             yield f"Wait for it: bitdew job wait {first}; take its results: bitdew job results {first}"
 
-    shown.document({"jobs": [job.model_dump(mode="json") for job in jobs]}, told)
+    shown.document(JobList(jobs=jobs), told)
     _exit_with(jobs)
 
 
@@ -173,8 +175,10 @@ def wait_for(uid: JobUid, profile: Profile = "default", url: Url = None, as_json
         await _finished(grid, uid, output)
         return [job async for job in grid.jobs(prefix=uid)]
 
+    from bitdew.wire.models import JobList
+
     jobs = ask(profile, url, work)
-    output.document({"jobs": [job.model_dump(mode="json") for job in jobs]}, lambda: [job_views.rows_of(jobs)])
+    output.document(JobList(jobs=jobs), lambda: [job_views.rows_of(jobs)])
     _exit_with(jobs)
 
 
@@ -197,9 +201,11 @@ def cancel(
             return None
         return await grid.cancel_job(uid)
 
+    from bitdew.wire.models import JobList
+
     if (found := ask(profile, url, work)) is None:
         return
-    output.document({"jobs": [job.model_dump(mode="json") for job in found]}, lambda: [job_views.rows_of(found)])
+    output.document(JobList(jobs=found), lambda: [job_views.rows_of(found)])
 
 
 @app.command("rm", epilog="Example: bitdew job rm 3fa9")
@@ -241,6 +247,8 @@ def results(
             found = grid.results(uid, folder, force=force, progress=report)
             return [(one.job.uid, str(one.path), one.result.size) async for one in found]
 
+    from .documents import ResultFetched, ResultsFetched
+
     fetched = ask(profile, url, work)
 
     def told() -> Iterator[object]:
@@ -248,7 +256,7 @@ def results(
         if not fetched:
             yield "There are no results yet."
 
-    document = {"results": [{"job": job, "path": path, "size": size} for job, path, size in fetched]}
+    document = ResultsFetched(results=[ResultFetched(job=job, path=path, size=size) for job, path, size in fetched])
     output.document(document, told)
 
 

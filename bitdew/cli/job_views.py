@@ -57,11 +57,11 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List the jobs."""
+    from bitdew.wire.models import JobList, StandingList
+
     if standing:
         views = ask(profile, url, lambda grid: grid.standing_jobs(mine=mine))
-        Output(as_json=as_json).document(
-            {"standing": [one.model_dump(mode="json") for one in views]}, lambda: [job_standing.rows_of(views)]
-        )
+        Output(as_json=as_json).document(StandingList(standing=views), lambda: [job_standing.rows_of(views)])
         return
     states = job_states(state) if state else []
 
@@ -73,7 +73,7 @@ def ls(
     def shown() -> Iterator[object]:
         yield rows_of(found) if found else "There is no such job. Submit one: bitdew job submit -- CMD"
 
-    Output(as_json=as_json).document({"jobs": [job.model_dump(mode="json") for job in found]}, shown)
+    Output(as_json=as_json).document(JobList(jobs=found), shown)
 
 
 def show(uid: JobUid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:

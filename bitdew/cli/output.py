@@ -45,7 +45,7 @@ class Output:
         """Whether someone watches: bars may move."""
         return self.err.is_terminal
 
-    def document(self, document: BaseModel | dict[str, Any], shown: Callable[[], Iterable[Any]]) -> None:
+    def document(self, document: BaseModel, shown: Callable[[], Iterable[Any]]) -> None:
         """The command's result: `document` for programs, what `shown` makes for people."""
         if self.as_json:
             self.line(document)
@@ -57,11 +57,9 @@ class Output:
         """Print one part of a result for people: a text without control sequences, a table, a heading."""
         self.out.print(printable(part) if isinstance(part, str) else part)
 
-    def line(self, document: BaseModel | dict[str, Any]) -> None:
+    def line(self, document: BaseModel) -> None:
         """One JSON document on one line, at once."""
-        found = document if isinstance(document, dict) else document.model_dump(mode="json")
-        # JSON escapes C0 itself; for a terminal C1 must not pass either, which some of them obey as well.
-        sys.stdout.write(json.dumps(found, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
+        sys.stdout.write(json_line(document) + "\n")
         sys.stdout.flush()
 
     def remark(self, text: str) -> None:
@@ -136,6 +134,14 @@ class Output:
                 self.err.print(f"{what}: {25 * quarter} % of {format_size(total)}")
 
         return report
+
+
+def json_line(document: BaseModel) -> str:
+    """A document as JSON, the name and the version of its shape first."""
+    kind = type(document)
+    told = {"schema": f"{kind.__name__}/{getattr(kind, 'SHAPE', 1)}", **document.model_dump(mode="json")}
+    # JSON escapes C0 itself; for a terminal C1 must not pass either, which some of them obey as well.
+    return json.dumps(told, ensure_ascii=sys.stdout.isatty())
 
 
 class _Rows(Table):

@@ -6,7 +6,6 @@ Owns signals. A command of a few calls is cancelled by them; a daemon is told to
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -138,5 +137,8 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
 def gap_in_output(*, as_json: bool) -> Callable[[int], str]:
     """How a daemon says that lines were left out, because nobody read them in time."""
     if as_json:
-        return lambda lines: json.dumps({"event": "output left out", "lines": lines})
+        from .documents import OutputLeftOut
+        from .output import json_line
+
+        return lambda lines: json_line(OutputLeftOut(lines=lines))
     return lambda lines: f"({lines} lines are left out here: nobody read them in time)"

@@ -119,29 +119,35 @@ class _Shown:
 
     def take(self, reply: WhereReply) -> None:
         """Say what is new in `reply`."""
+        from .documents import CopyMoved
+
         for one in reply.placements:
             step = (str(one.state), 4 * one.done // max(1, one.size))
             if self._said.get(one.host) == step:
                 continue
             self._said[one.host] = step
             if self._output.as_json:
-                self._output.line({"event": "copy", **one.model_dump(mode="json")})
+                self._output.line(CopyMoved(**dict(one)))
             else:
                 self._output.remark(f"{one.host_name}: {one.state}, {25 * step[1]} % of {format_size(one.size)}")
 
 
 def _say_offered(output: Output, here: Offer) -> None:
-    about = {"name": here.name, "root": here.content.root, "size": here.content.size, "swarm": str(here.swarm)}
     if output.as_json:
-        output.line({"event": "offered", "ready": True, **about})
+        from .documents import Offered
+
+        root, size = here.content.root, here.content.size
+        output.line(Offered(name=here.name, root=root, size=size, swarm=str(here.swarm)))
     else:
-        size = format_size(here.content.size)
-        output.remark(f"{here.name} is offered at {here.swarm}: {size}, root {here.content.root}. Keep this running.")
+        told = format_size(here.content.size)
+        output.remark(f"{here.name} is offered at {here.swarm}: {told}, root {here.content.root}. Keep this running.")
 
 
 def _say_held(output: Output, here: Offer, where: WhereReply) -> None:
     if output.as_json:
-        output.line({"event": "held", "sent": here.sent, **where.model_dump(mode="json")})
+        from .documents import OfferHeld
+
+        output.line(OfferHeld(sent=here.sent, **dict(where)))
         return
     output.show(summary(where))
     output.show(placements(where))

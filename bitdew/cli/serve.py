@@ -156,17 +156,6 @@ def _announce(service: Service, operator: Identity, called: str, output: Output)
 
     option = "" if called == current_profile()[0] else f" --profile {called}"
     anywhere = _listens_anywhere(service.settings.host)
-    document = {
-        "ready": True,
-        "url": service.url,
-        "swarm": str(service.swarm.endpoint),
-        "name": service.settings.name,
-        "home": str(service.settings.home),
-        "fingerprint": operator.fingerprint,
-        "profile": str(operator.folder),
-        "profile_name": called,
-        "pid": os.getpid(),
-    }
     lines = [
         f"{service.settings.name} serves at {service.url}, its swarm at {service.swarm.endpoint}. Ctrl-C stops it.",
         f"You are its operator by the profile {called} ({operator.folder}).",
@@ -176,6 +165,18 @@ def _announce(service: Service, operator: Identity, called: str, output: Output)
         f"  bitdew disk add FILE --name NAME --replica 3{option}",
     ]
     if output.as_json:
+        from .documents import ServiceReady
+
+        document = ServiceReady(
+            url=service.url,
+            swarm=str(service.swarm.endpoint),
+            name=service.settings.name,
+            home=str(service.settings.home),
+            fingerprint=operator.fingerprint,
+            profile=str(operator.folder),
+            profile_name=called,
+            pid=os.getpid(),
+        )
         output.line(document)
     else:
         for line in lines:

@@ -50,6 +50,8 @@ def create(
         made = await grid.create_token(role.value, uses=uses, lifetime=lifetime, note=note)
         return made, url or grid.identity.url
 
+    from .documents import TokenMade
+
     made, where = ask(profile, url, make)
     command = f"bitdew {'worker' if role is TokenRole.WORKER else 'user'} join {where} --token {made.token}"
 
@@ -60,12 +62,14 @@ def create(
         )
         output.err.print(f"  {command}", soft_wrap=True)
 
-    output.document(made.model_dump(mode="json") | {"command": command}, shown)
+    output.document(TokenMade(**dict(made), command=command), shown)
 
 
 @app.command("ls", epilog="Example: bitdew token ls --json")
 def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """List the tokens that can still be used."""
+    from bitdew.wire.models import TokenList
+
     tokens = ask(profile, url, lambda grid: grid.tokens())
 
     def shown() -> Iterator[object]:
@@ -74,7 +78,7 @@ def ls(profile: Profile = "default", url: Url = None, as_json: Json = False) -> 
             rows.add_row(one.uid, one.role, str(one.uses_left), f"{one.expires:%Y-%m-%d %H:%M}", one.note)
         yield rows if tokens else "There is no token that can be used. Make one: bitdew token create --role worker"
 
-    Output(as_json=as_json).document({"tokens": [one.model_dump(mode="json") for one in tokens]}, shown)
+    Output(as_json=as_json).document(TokenList(tokens=tokens), shown)
 
 
 @app.command("revoke", epilog="Example: bitdew token revoke 0f3a9c…")
@@ -90,5 +94,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Make a token useless. Who joined with it stays."""
+    from .documents import TokenRevoked
+
     ask(profile, url, lambda grid: grid.revoke_token(uid))
-    Output(as_json=as_json).document({"revoked": uid}, lambda: ["The token can't be used any more."])
+    Output(as_json=as_json).document(TokenRevoked(revoked=uid), lambda: ["The token can't be used any more."])

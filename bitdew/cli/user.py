@@ -53,7 +53,9 @@ def show(profile: Profile = "default", as_json: Json = False) -> None:
 
 
 def _show(identity: Identity, profile: str, output: Output) -> None:
-    output.document(about(identity, profile), lambda: told(identity, profile))
+    from .documents import ProfileView
+
+    output.document(ProfileView(**about(identity, profile)), lambda: told(identity, profile))
 
 
 def about(identity: Identity, profile: str) -> dict[str, Any]:

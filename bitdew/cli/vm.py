@@ -211,8 +211,10 @@ def rm(uid: MachineOrDeployment, profile: Profile = "default", url: Url = None, 
                 raise
         return await grid.remove_deployment(uid)
 
+    from .documents import Removed
+
     ask(profile, url, work)
-    Output(as_json=as_json).document({"removed": uid}, lambda: [f"{uid} is forgotten."])
+    Output(as_json=as_json).document(Removed(removed=uid), lambda: [f"{uid} is forgotten."])
 
 
 async def _follow(grid: BitDew, uid: str, output: Output) -> None:

@@ -58,8 +58,10 @@ def drain(
         machines = await _drained(grid, uid, host)
         return await _ended(grid, machines, output, seconds) if wait else machines
 
+    from .documents import MachinesDrained
+
     machines = ask(profile, url, work)
-    document = {"machines": [one.model_dump(mode="json") for one in machines]}
+    document = MachinesDrained(machines=machines)
     output.document(document, lambda: [rows_of(machines) if machines else "No machine had to be drained."])
 
 

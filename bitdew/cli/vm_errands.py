@@ -54,13 +54,15 @@ def screenshot(
 ) -> None:
     """Picture what a machine's screen shows."""
     output = Output(as_json=as_json)
+    from .documents import ScreenPictured
+
     picture = ask(profile, url, lambda grid: grid.screenshot(uid, _patience(output, "pictured")))
     try:
         to.write_bytes(picture)
     except OSError as fault:
         why = fault.strerror or str(fault)
         raise error("storage.failed", f"The picture can't be written to {to}", why=why, path=str(to)) from None
-    document = {"machine": uid, "path": str(to), "bytes": len(picture)}
+    document = ScreenPictured(machine=uid, path=str(to), bytes=len(picture))
     output.document(document, lambda: [f"{to}: {format_size(len(picture))}"])
 
 
@@ -82,6 +84,8 @@ def snapshot(
 
 def snapshots(uid: Uid, profile: Profile = "default", url: Url = None, as_json: Json = False) -> None:
     """List what was saved of a machine, and is still on its host."""
+    from .documents import SnapshotsSaved
+
     machine = ask(profile, url, lambda grid: grid.machine(uid))
 
     def shown() -> Iterator[object]:
@@ -93,8 +97,8 @@ def snapshots(uid: Uid, profile: Profile = "default", url: Url = None, as_json: 
             rows.add_row(one.name, f"{one.at:%Y-%m-%d %H:%M:%S}", machine.host_name)
         yield rows
 
-    found = [one.model_dump(mode="json") for one in machine.snapshots]
-    Output(as_json=as_json).document({"machine": machine.uid, "snapshots": found}, shown)
+    document = SnapshotsSaved(machine=machine.uid, snapshots=machine.snapshots)
+    Output(as_json=as_json).document(document, shown)
 
 
 def restore(
@@ -114,7 +118,7 @@ def restore(
 
 
 def _said(output: Output, done: ErrandView, text: str) -> None:
-    output.document(done.model_dump(mode="json", exclude={"picture"}), lambda: [text])
+    output.document(done.model_copy(update={"picture": None}), lambda: [text])
 
 
 def _patience(output: Output, what: str) -> Callable[[], None]:

@@ -109,8 +109,11 @@ def join(
     output = Output(as_json=as_json)
     settings, said = _checked(worker_home(home), {key: value for key, value in chosen.items() if value is not None})
     identity = run(_enrol(url, token, settings, said))
-    joined = {"joined": True, "host": identity.subject.subject_id, "name": identity.subject.name, "url": identity.url}
     if enrol_only:
+        from .worker_documents import WorkerJoined
+
+        subject = identity.subject
+        joined = WorkerJoined(host=subject.subject_id, name=subject.name, url=identity.url)
         output.document(joined, lambda: [f"{identity.subject.name} joined {identity.url}. Run it: bitdew worker"])
         return
     output.remark(f"{identity.subject.name} joined {identity.url}.")
@@ -144,12 +147,15 @@ async def _run(settings: WorkerSettings, identity: Identity, output: Output, *, 
     from bitdew.worker.daemon import Worker
     from bitdew.worker.events import Event, EventKind
 
+    from .worker_documents import WorkerEvent
+
     def tell(event: Event) -> None:
         if event.kind is EventKind.STARTED:
             return  # the line that says "ready" tells it, and comes first
         if output.as_json:
-            told = {"event": event.kind, "subject": event.subject, "text": event.text, "fields": event.fields}
-            output.line({"time": datetime.now(UTC)} | told)
+            kind, now = str(event.kind), datetime.now(UTC)
+            told = WorkerEvent(time=now, event=kind, subject=event.subject, text=event.text, fields=event.fields)
+            output.line(told)
         elif event.kind is not EventKind.PROGRESS:
             output.out.print(f"{datetime.now().astimezone():%H:%M:%S} {printable(event.text)}")
 
@@ -167,16 +173,17 @@ async def _run(settings: WorkerSettings, identity: Identity, output: Output, *, 
 
 
 def _announce(worker: Worker, identity: Identity, output: Output) -> None:
+    from .worker_documents import WorkerReady
+
     swarm = str(worker.swarm.endpoint)
-    document = {
-        "ready": True,
-        "host": identity.subject.subject_id,
-        "name": identity.subject.name,
-        "url": identity.url,
-        "swarm": swarm,
-        "home": str(worker.settings.home),
-        "pid": os.getpid(),
-    }
+    document = WorkerReady(
+        host=identity.subject.subject_id,
+        name=identity.subject.name,
+        url=identity.url,
+        swarm=swarm,
+        home=str(worker.settings.home),
+        pid=os.getpid(),
+    )
     lines = [
         f"{identity.subject.name} works for {identity.url}; its swarm listens at {swarm}.",
         "Ctrl-C stops it. What it holds is kept for the next time.",

@@ -121,6 +121,8 @@ def rules(
     """Show when this host works, or change it: at once if the worker runs, and for its next starts too."""
     from bitdew.worker.adjusting import change_limits, show_limits
 
+    from .worker_documents import WorkerRules
+
     if schedule and any_time:
         raise error(
             "input.invalid", "--any-time takes the schedule away, and goes without --schedule", field="any-time"
@@ -140,7 +142,7 @@ def rules(
     given = {name: value for name, value in asked.items() if value is not None}
     folder = worker_home(home)
     view = run(change_limits(folder, _change(given)) if given else show_limits(folder))
-    document = {"running": view.running, "name": view.name, "home": view.home, "rules": view.activity.model_dump()}
+    document = WorkerRules(running=view.running, name=view.name, home=view.home, rules=view.activity)
     Output(as_json=as_json).document(document, lambda: _rules(view))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from bitdew.wire.models import DrainView
     from bitdew.worker.leaving.departure import Departed
+
+    from .worker_documents import WorkerLeft
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,10 +57,12 @@ def leave(
 def _cancel(folder: Path, output: Output) -> None:
     from bitdew.worker.leaving.departure import stay
 
+    from .worker_documents import WorkerStays
+
     view = run(stay(folder))
     name = view.host.name if view is not None else ""
     text = f"{name} stays, and may have copies and machines again." if name else "The service does not know this host."
-    output.document({"stays": view is not None, "name": name}, lambda: [text])
+    output.document(WorkerStays(stays=view is not None, name=name), lambda: [text])
 
 
 async def _leave(folder: Path, told: _Told, *, now: bool, seconds: float | None) -> Departed:
@@ -96,19 +100,19 @@ class _Told:
             self._output.remark(said)
 
 
-def _document(departed: Departed, *, lost: bool) -> dict[str, Any]:
+def _document(departed: Departed, *, lost: bool) -> WorkerLeft:
+    from .worker_documents import WorkerLeft
+
     view = departed.left
-    copies = [copy.model_dump(mode="json") for copy in view.left if copy.only_here] if view and lost else []
-    return {
-        "left": True,
-        "name": departed.name,
-        "known": view is not None,
-        "lost": copies,
-        "revoked": departed.revoked,
-        "freed": departed.freed,
-        "kept": [str(path) for path in departed.kept],
-        "unheard": list(departed.unheard),
-    }
+    return WorkerLeft(
+        name=departed.name,
+        known=view is not None,
+        lost=[copy for copy in view.left if copy.only_here] if view and lost else [],
+        revoked=departed.revoked,
+        freed=departed.freed,
+        kept=[str(path) for path in departed.kept],
+        unheard=list(departed.unheard),
+    )
 
 
 def _shown(departed: Departed) -> Iterator[str]:

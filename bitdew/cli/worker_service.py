@@ -45,6 +45,8 @@ def install_service(
     from bitdew.worker.enrol import identity_folder
     from bitdew.worker.unit import Scope, install, text_of
 
+    from .worker_documents import UnitInstalled, UnitText
+
     folder, scope = worker_home(home), Scope.SYSTEM if system else Scope.USER
     if not show and not identity_folder(folder).exists():
         do = "Join first: bitdew worker join URL --token … --enrol-only"
@@ -53,7 +55,7 @@ def install_service(
     text = text_of(scope, _program(), folder, owner=owner, privileged=_has_virtualbox())
     output = Output(as_json=as_json)
     if show:
-        output.document({"unit": text}, lambda: [text])
+        output.document(UnitText(unit=text), lambda: [text])
         return
     unit = install(scope, text, folder, start=start)
 
@@ -62,16 +64,19 @@ def install_service(
         if not system:
             yield "It runs while you are logged in. To have it run always: loginctl enable-linger"
 
-    output.document({"unit": str(unit.path), "scope": str(scope), "home": str(folder), "started": start}, shown)
+    document = UnitInstalled(unit=str(unit.path), scope=str(scope), home=str(folder), started=start)
+    output.document(document, shown)
 
 
 def uninstall_service(home: Home = None, as_json: Json = False) -> None:
     """Stop the service and remove its unit. The worker's home stays; `leave` removes that too."""
     from bitdew.worker.unit import uninstall
 
+    from .worker_documents import UnitRemoved
+
     unit = uninstall(None if home is None else worker_home(home))
     text = f"{unit.path} is removed." if unit else "There is no service of a worker here."
-    Output(as_json=as_json).document({"removed": str(unit.path) if unit else None}, lambda: [text])
+    Output(as_json=as_json).document(UnitRemoved(removed=str(unit.path) if unit else None), lambda: [text])
 
 
 def _program() -> list[str]:

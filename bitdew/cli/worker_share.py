@@ -96,25 +96,26 @@ def known(as_json: Json = False) -> None:
     """List the names that can be shared without saying how they are tried. Nothing of it is shared by itself."""
     from bitdew.worker.sharings.known import KNOWN
 
+    from .worker_documents import KnownSharing, KnownSharings
+
     rows = [
-        {
-            "name": one.name,
-            "kind": one.kind,
-            "tried": shlex.join(one.command)
-            or (f"import {one.python}" if one.python else f"pkg-config {one.pkg_config}"),
-            "programs": list(one.programs),
-            "source": one.source,
-        }
+        KnownSharing(
+            name=one.name,
+            kind=one.kind,
+            tried=shlex.join(one.command) or (f"import {one.python}" if one.python else f"pkg-config {one.pkg_config}"),
+            programs=list(one.programs),
+            source=one.source,
+        )
         for one in KNOWN.values()
     ]
 
     def shown() -> Iterator[Any]:
         listed = table("NAME", "KIND", "TRIED BY", "JOBS MAY RUN")
-        for row, one in zip(rows, KNOWN.values(), strict=True):
-            listed.add_row(one.name, one.kind, str(row["tried"]), ", ".join(one.programs))
+        for one in rows:
+            listed.add_row(one.name, one.kind, one.tried, ", ".join(one.programs))
         yield listed
 
-    Output(as_json=as_json).document({"known": rows}, shown)
+    Output(as_json=as_json).document(KnownSharings(known=rows), shown)
 
 
 async def _added(folder: Path, name: str, declared: dict[str, Any], output: Output) -> SharingsView:

@@ -123,7 +123,7 @@ async def test_others_data_are_not_filled_nor_with_other_bytes(rooms: Rooms, sma
     assert await put_all(small, rooms.grace, whole("waits")) == ["certificate.role"]
     assert await put_all(small, rooms.ada, whole("waits", b"other bytes")) == ["disk.changed"]
     waiting = await rooms.data.living("waits")
-    assert waiting.awaited
+    assert (waiting.awaited, waiting.damaged) == (True, False)
 
 
 async def test_a_damaged_copy_is_mended_and_served_again(rooms: Rooms, small: SmallData) -> None:
