@@ -1,8 +1,8 @@
 """What commands print with `--json` beyond what the service itself says: the shapes of these documents.
 
 Owns the shapes, no values. A document's schema is the name of its class and its version, 1 unless the class says
-another one: whoever takes a key away, or changes what it means, counts that up. `shapes`
-says which command prints which.
+another one (`SHAPE: ClassVar = 2`): whoever takes a key away, or changes what it means, counts that up. `shapes` says
+which command prints which.
 """
 
 from __future__ import annotations

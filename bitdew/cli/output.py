@@ -6,10 +6,11 @@ Owns the difference between a person and a program on the other side. With `--js
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -138,10 +139,14 @@ class Output:
 
 def json_line(document: BaseModel) -> str:
     """A document as JSON, the name and the version of its shape first."""
-    kind = type(document)
-    told = {"schema": f"{kind.__name__}/{getattr(kind, 'SHAPE', 1)}", **document.model_dump(mode="json")}
+    told = {"schema": schema_of(type(document)), **document.model_dump(mode="json")}
     # JSON escapes C0 itself; for a terminal C1 must not pass either, which some of them obey as well.
     return json.dumps(told, ensure_ascii=sys.stdout.isatty())
+
+
+def schema_of(kind: type[BaseModel]) -> str:
+    """The name of a document's shape, and its version: 1 unless the class says another one, as `SHAPE`."""
+    return f"{kind.__name__}/{getattr(kind, 'SHAPE', 1)}"
 
 
 class _Rows(Table):
@@ -174,4 +179,6 @@ def heading(text: str) -> Text:
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_OF_FILES
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+    # https://no-color.org: rich leaves bold text bold, and this leaves no style at all.
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width, color_system=colours)

@@ -112,12 +112,13 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
 
     # It would say every retry in words of its own; who retries here says so itself, as an event.
     stamina.instrumentation.set_on_retry_hooks([])
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     ending: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json
         # The plain formatter: the pretty one prints variables, and secrets among them.
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
         ]
     )
     structlog.configure(

@@ -33,7 +33,7 @@ class ErrorKind:
 
 EXIT_CODES: Final = {
     0: "done",
-    1: "a defect of ours",
+    1: "a defect of ours; or a problem that `worker check` found; or a job that was cancelled",
     2: "wrong usage",
     3: "not found",
     4: "in conflict with what is there",

@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from bitdew.cli.main import main
+from bitdew.cli.shapes import SHAPES, models
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,27 @@ class Ended:
 
     @property
     def document(self) -> Any:
-        """Its one JSON document."""
-        return json.loads(self.out)
+        """Its one JSON document, without the name of its shape."""
+        found = json.loads(self.out)
+        return {key: value for key, value in found.items() if key != "schema"}
 
     @property
     def key(self) -> str:
         """The key of the error that it printed as JSON."""
         return self.document["error"]["key"]
+
+
+def require_known_shapes(words: list[str], out: str) -> None:
+    """Fail, if a document says no schema, or one that the table does not have for this command."""
+    command = max((one for one in SHAPES if words[: len(one.split())] == one.split()), key=len, default="")
+    for line in out.splitlines():
+        document = json.loads(line)
+        name = document["schema"].removesuffix("/1")
+        assert name in (*SHAPES.get(command, ()), "ErrorReply"), (
+            f"bitdew {command} printed {name}: see bitdew/cli/shapes.py"
+        )
+        if name != "ErrorReply":
+            assert list(document)[1:] == list(models()[name].model_fields)
 
 
 @pytest.fixture
@@ -42,9 +57,12 @@ def bitdew(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("BITDEW_HOME", str(tmp_path / "home"))
 
     def run(*arguments: object) -> Ended:
+        words = [str(one) for one in arguments]
         with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
+            main(words)
         printed = capsys.readouterr()
+        if "--json" in words:
+            require_known_shapes(words, printed.out)
         return Ended(int(ended.value.code or 0), printed.out, printed.err)
 
     yield run
