@@ -74,8 +74,10 @@ def serve(
         str | None,
         typer.Option(
             "--database",
+            envvar="BITDEW_DATABASE",
             help="SQLAlchemy's URL of a PostgreSQL database, which several services may share; "
             "by default SQLite in --home.",
+            show_default=False,
         ),
     ] = None,
     authority: Annotated[

@@ -53,12 +53,13 @@ async def announce(rooms: Rooms, name: str, root: str, size: int) -> None:
 async def test_many_that_come_together_cost_as_many_transactions_as_a_few(
     rooms: Rooms, small: SmallData, database: Database
 ) -> None:
-    commits = []
-    event.listen(database._engine.sync_engine, "commit", commits.append)
+    commits: list[Any] = []
+    note = commits.append
+    event.listen(database._engine.sync_engine, "commit", note)
     await small.put(whole("one"), rooms.ada)
     alone = len(commits)
     assert await put_all(small, rooms.ada, *(whole(f"d{n}", b"%d" % n) for n in range(TOGETHER))) == [""] * TOGETHER
-    event.remove(database._engine.sync_engine, "commit", commits.append)
+    event.remove(database._engine.sync_engine, "commit", note)
     # The first is kept at once, and whoever came meanwhile after it.
     assert len(commits) <= 4 * alone
     living = {datum.data.name: datum for datum in await rooms.store.living()}
