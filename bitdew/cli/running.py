@@ -117,9 +117,7 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json
         # The plain formatter: the pretty one prints variables, and secrets among them.
-        else [
-            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-        ]
+        else [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[
