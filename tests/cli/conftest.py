@@ -1,5 +1,6 @@
 """Commands are called as the installed one calls them, in this process; a service and a worker are real processes."""
 
+import functools
 import json
 import os
 import select
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
+import typer.main
 
 from bitdew.cli.main import main
 from bitdew.cli.shapes import SHAPES, models
@@ -37,6 +39,10 @@ class Ended:
         return self.document["error"]["key"]
 
 
+MADE_ONCE = functools.cache(typer.main.get_command)
+"""The tree of commands takes typer a tenth of a second, which is most of what a refused command takes."""
+
+
 def require_known_shapes(words: list[str], out: str) -> None:
     """Fail, if a document says no schema, or one that the table does not have for this command."""
     command = max((one for one in SHAPES if words[: len(one.split())] == one.split()), key=len, default="")
@@ -55,6 +61,7 @@ def bitdew(capsys, monkeypatch, tmp_path):
     """`bitdew` with the given arguments, with a home of the test's own."""
     monkeypatch.delenv("BITDEW_PROFILE", raising=False)
     monkeypatch.setenv("BITDEW_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(typer.main, "get_command", MADE_ONCE)
 
     def run(*arguments: object) -> Ended:
         words = [str(one) for one in arguments]

@@ -63,13 +63,14 @@ def test_an_option_that_is_none_is_refused(words, bitdew):
     ended = bitdew(*words, "--no-such-option-of-any")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.endswith("  Key: input.invalid\n")
+    assert ESCAPE not in ended.err
 
 
 @pytest.mark.parametrize("words", CHECKED, ids=" ".join)
 def test_a_value_that_an_option_does_not_take_is_refused(words, bitdew):
     *command, option = words
     told = refused(bitdew(*command, option, "no-such-value", "--json"))
-    assert "no-such-value" in told["message"] or "Missing argument" in told["message"]
+    assert option in told["message"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
