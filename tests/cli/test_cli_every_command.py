@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 from enum import Enum
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 import typer
@@ -92,15 +92,15 @@ def test_the_short_help_has_an_example_and_no_colours(words, bitdew):
 @pytest.mark.parametrize(
     ("words", "code", "key"),
     [
-        (["data", "put", "x", "--replica", "3", "--lifetime", "soon"], 2, "attribute.invalid"),
+        (["data", "put", "x", "--replica", "3", "--lifetime", "soon"], 2, "input.invalid"),
         (["job", "submit", "--cpu-time", "soon", "--", "true"], 2, "input.invalid"),
         (["worker", "limits", "--upload", "fast"], 2, "input.invalid"),
         (["worker", "pause", "--for", "long"], 2, "input.invalid"),
         (["host", "drain", "pc-1", "--timeout", "soon"], 2, "input.invalid"),
         (["token", "create", "--role", "worker", "--expires", "never"], 2, "input.invalid"),
         (["disk", "make", "x", "--size", "huge"], 2, "input.invalid"),
-        (["user", "show", "--profile", "nobody"], 3, "profile.missing"),
-        (["user", "join", "https://127.0.0.1:1", "--token", "bitdew-join-x"], 2, "input.invalid"),
+        (["user", "show", "--profile", "nobody"], 5, "profile.missing"),
+        (["user", "join", "https://127.0.0.1:1", "--token", "bitdew-join-x"], 5, "token.invalid"),
         (["restore", "/no/such/file"], 3, "disk.file-missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -152,7 +152,7 @@ def test_a_document_says_its_shape_first():
     assert json_line(documents.Removed(removed="x")) == '{"schema": "Removed/1", "removed": "x"}'
 
     class Newer(documents.Removed):
-        SHAPE = 2
+        SHAPE: ClassVar = 2
 
     assert schema_of(Newer) == "Newer/2"
 
