@@ -9,7 +9,7 @@ import pytest
 import stamina
 
 from bitdew.cli import demo, serve
-from bitdew.cli.documents import OutputLeftOut
+from bitdew.cli.documents import Removed
 from bitdew.cli.output import Output, heading
 from bitdew.cli.running import configure_log
 
@@ -30,9 +30,9 @@ def test_texts_of_a_result_carry_no_control_sequences(capsys):
 def test_json_on_a_terminal_is_ascii_alone(capsys, monkeypatch, terminal):
     output = Output(as_json=True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    output.line(OutputLeftOut.model_construct(event=f"{EVIL} Orsay é", lines=1))
+    output.line(Removed(removed=f"{EVIL} Orsay é"))
     told = capsys.readouterr().out
-    assert json.loads(told) == {"schema": "OutputLeftOut/1", "event": f"{EVIL} Orsay é", "lines": 1}
+    assert json.loads(told) == {"schema": "Removed/1", "removed": f"{EVIL} Orsay é"}
     assert told.isascii() is terminal
 
 
