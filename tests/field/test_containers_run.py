@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SERVICE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["service"]
 GUIDE = (ROOT / "docs/guides/operator.md").read_text()
 
-CURL = {"cacert": "ca_file", "cert": "cert_file", "key": "key_file"}
+CURL = {"--cacert": "ca_file", "--cert": "cert_file", "--key": "key_file"}
 
 
 def filled(text: str, variables: dict[str, str]) -> str:
@@ -119,7 +119,7 @@ def require_figures(url: str, profile: Path) -> None:
     tls = job["tls_config"]
     assert set(tls) == {"server_name", "ca_file", "cert_file", "key_file"}
     port = url.rpartition(":")[2]
-    options = [f"--{name}={profile / Path(tls[key]).name}" for name, key in CURL.items()]
+    options = [word for name, key in CURL.items() for word in (name, str(profile / Path(tls[key]).name))]
     # As Prometheus does: the certificate is to be of `server_name`, whatever the address.
     asked = f"{job['scheme']}://{tls['server_name']}:{port}{job['metrics_path']}"
     text = curled([*options, "--connect-to", f"{tls['server_name']}:{port}:127.0.0.1:{port}", asked])
