@@ -74,7 +74,7 @@ def test_the_wheel_installs_only_bitdew_and_every_file_of_it(tmp_path: Path) -> 
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, "docs/man"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, tree],
@@ -85,11 +85,12 @@ def test_the_wheel_installs_only_bitdew_and_every_file_of_it(tmp_path: Path) -> 
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    packed = {name for name in names if ".dist-info/" not in name}
+    packed = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
     wanted = {"/".join([*package_of(path).split("."), path.name]) for path in source_files()}
     assert packed == wanted
     assert {"bitdew/py.typed", "bitdew/catalog/__init__.py", "bitdew/worker/__init__.py"} <= packed
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert [name.partition(".data/")[2] for name in names if ".data/" in name] == ["data/share/man/man1/bitdew.1"]
 
 
 def test_every_dependency_has_a_tested_version() -> None:
