@@ -257,6 +257,7 @@ class Rooms:
             "jobs": self.jobs.matchmaker.run(),
             "machines for jobs": self.jobs.provisioner.run(),
             "jobs for data": self.jobs.watch.run(),
+            "leftovers of runs": self.jobs.leftovers.run(),
             "drained machines": self.jobs.retiring.run(),
             "liveness": self.engine.watch_liveness(self._period),
             "progress": share_progress(self._known, self.engine.settings.lease, self._period / 4),

@@ -18,7 +18,7 @@ from bitdew.swarm.metainfo import Metainfo
 from bitdew.tasks import to_the_end
 
 from .damage import damage
-from .data_store import DataStore, Datum
+from .data_store import Beside, DataStore, Datum
 from .repository import Repository
 from .uploads import Upload
 
@@ -73,15 +73,15 @@ class Contents:
         # Another process may have freed some, and this one has not heard of it yet.
         return await self.repository.still_there(held) if self._store.shared and held else held
 
-    async def keep(self, upload: Upload, *new: Datum) -> None:
+    async def keep(self, upload: Upload, *new: Datum, beside: Beside | None = None) -> None:
         """Make an upload's bytes the content of all data that wait for them, and of `new` ones. Hold `changing`.
 
         Raises:
             UserError: as `DataStore.add_all`. HostError: `storage.failed`.
         """
-        await self.settle([await self.repository.adopt(upload)], new)
+        await self.settle([await self.repository.adopt(upload)], new, beside)
 
-    async def settle(self, came: Sequence[Metainfo], new: Sequence[Datum]) -> None:
+    async def settle(self, came: Sequence[Metainfo], new: Sequence[Datum], beside: Beside | None = None) -> None:
         """These contents have files: they are those of all data that wait for them, and of `new` ones. Hold `changing`.
 
         A file is durable before it is stored what it is, and that before it is seeded.
@@ -90,7 +90,12 @@ class Contents:
             UserError: as `DataStore.add_all`.
         """
         sizes = {one.content.root: one.content.size for one in came}
-        changed = await self._store.came(sizes, self._clock.now(), new)
+        try:
+            changed = await self._store.came(sizes, self._clock.now(), new, beside)
+        except BaseException:
+            for root in sizes:
+                await to_the_end(self.free(root))  # it may be nobody's
+            raise
         for one in came:
             await self.repository.seed(one)
             self._faults.pop(one.content.root, None)

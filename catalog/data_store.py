@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -27,6 +27,8 @@ from .postgres import Keys
 from .shared_lock import SharedLock
 from .tables import DataRow, DiskRow
 
+Beside = Callable[[AsyncSession], Awaitable[None]]
+"""Stores something in the very transaction that stores data; what it raises undoes both."""
 _FEW: Final = 100
 """So many data share a transaction with what others store at the same moment; more have one of their own."""
 _NAMED: Final = 5
@@ -247,11 +249,18 @@ class DataStore:
         except IntegrityError:
             raise not_found(attribute) from None
 
-    async def came(self, sizes: Mapping[ContentRoot, int], now: datetime, new: Sequence[Datum] = ()) -> list[Uid]:
+    async def came(
+        self,
+        sizes: Mapping[ContentRoot, int],
+        now: datetime,
+        new: Sequence[Datum] = (),
+        beside: Beside | None = None,
+    ) -> list[Uid]:
         """The bytes of these contents, so many, have come, at `now`: store the `new` data that they are, all or none.
 
         Of the living data with these contents, those that waited have them, those with a bad copy have a good one, and
         those that were announced with another size end: no bytes can ever be theirs. All that changed, without the new.
+        What `beside` stores of them is stored with them, and what it raises undoes all.
 
         Raises:
             UserError: as `add_all`.
@@ -263,6 +272,8 @@ class DataStore:
             connection = await session.connection()
             there = (await connection.execute(theirs.where(or_(DataRow.awaited, DataRow.damaged)))).all()
             await _insert(session, new)
+            if beside is not None:
+                await beside(session)
             fit, events = [], []
             for row in there:
                 size, uid = sizes[ContentRoot(row.root)], Uid(row.uid)

@@ -6,7 +6,7 @@ Owns these steps for their sender. The bytes on their way are `uploads`'s; what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 from bitdew.core.clock import Clock
@@ -33,7 +33,7 @@ from .attribute_store import AttributeRecord
 from .attributes import Attributes
 from .contents import Contents
 from .data import DataRoom, require_same
-from .data_store import DataStore, Datum, name_taken
+from .data_store import Beside, DataStore, Datum, name_taken
 from .upload_file import About
 from .uploads import Upload, Uploads, received
 
@@ -125,7 +125,14 @@ class Publishing:
         return UploadDone(root=content.root, size=content.size)
 
     async def put(
-        self, uid: str, asked: PutRequest, sender: Subject, *, owner: str | None = None, root: str | None = None
+        self,
+        uid: str,
+        asked: PutRequest,
+        sender: Subject,
+        *,
+        owner: str | None = None,
+        root: str | None = None,
+        beside: Callable[[Uid], Beside] | None = None,
     ) -> Uid:
         """Make an upload a datum; or fill the one of its name that waits for these bytes, which keeps its wishes.
 
@@ -135,6 +142,7 @@ class Publishing:
             sender: Who sent the bytes.
             owner: Whose the datum is, if not the sender's.
             root: What the bytes must be, if that is known.
+            beside: What is to be stored of a new datum in the same moment. If it refuses, nothing is.
 
         Raises:
             UserError: `upload.not-found`, `input.invalid` before it is complete, `disk.changed`, `disk.name-taken`,
@@ -155,9 +163,18 @@ class Publishing:
             attribute = await self._attributes.resolve(asked.attribute, who)
             metainfo = await asyncio.to_thread(build_metainfo, content)
             datum = new_datum(upload.name, metainfo, asked.kind, attribute, who, now)
-            await to_the_end(self._contents.keep(upload, datum))
+            also = beside(datum.data.uid) if beside is not None else None
+            await to_the_end(self._contents.keep(upload, datum, beside=also))
         self._data.changed([datum.data.uid])
         return datum.data.uid
+
+    def under_way(self) -> list[Upload]:
+        """All that somebody is sending, or may go on with."""
+        return [self._uploads.upload(uid) for uid in self._uploads.under_way]
+
+    async def give_up(self, upload: Upload) -> None:
+        """Forget an upload that nobody wants, also while it comes."""
+        await self._uploads.abandon(upload.uid)
 
     async def abandon(self, uid: str, sender: Subject) -> None:
         """Forget an upload, if it is there and the sender's."""

@@ -40,7 +40,8 @@ class Claims:
             UserError: `upload.not-found`.
         """
         if self._closed:
-            raise error("upload.not-found", f"The upload of {name!r} was completed", why="a part of it came too late")
+            why = "it was completed, or given up"
+            raise error("upload.not-found", f"A part of the upload of {name!r} came too late", why=why)
 
     def take(self, number: int) -> bool:
         """Whether the caller may write piece `number` now; if so it has to release it."""
@@ -55,9 +56,13 @@ class Claims:
         if not self._busy:
             self._idle.set()
 
+    def refuse(self) -> None:
+        """Let no more pieces be written."""
+        self._closed = True
+
     async def close(self) -> None:
         """Let no more pieces be written, and return when those under way are."""
-        self._closed = True
+        self.refuse()
         while self._busy:
             self._idle.clear()
             await self._idle.wait()
@@ -84,13 +89,14 @@ class Part:
 
         Raises:
             UserError: `input.invalid` if it is too large; `disk.changed` if it goes beyond the end; `upload.not-found`
-                after a long silence, or once the upload was completed.
+                after a long silence, or once the upload was completed or given up.
             OSError: what the disk says. And whatever `chunks` raises.
         """
         descriptor = await asyncio.to_thread(self._files.open)
         try:
             try:
                 async for chunk in _in_time(chunks, name):
+                    self._claims.require_open(name)
                     self._check_room(len(chunk), name)
                     self._taken += len(chunk)
                     self._buffer += chunk

@@ -285,6 +285,7 @@ class Uploads:
         """Forget an upload and free its bytes."""
         upload = self._uploads.pop(Uid(uid), None)
         if upload is not None:
+            upload.claims.refuse()
             await asyncio.to_thread(upload.files.remove)
 
     async def adopted(self, upload: Upload) -> None:

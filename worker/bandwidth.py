@@ -2,8 +2,8 @@
 
 Owns who may take how much. libtorrent paces what comes by swarm and can't be told of other bytes, so each cap on what
 comes in is shared: while anything comes by HTTP, swarms have half of it; HTTP has the other half while a swarm is
-fetching, and all of it otherwise. Over half a second both together stay within the cap. Workers send nothing by HTTP
-but their reports, so the caps on what goes out are libtorrent's alone.
+fetching, and all of it otherwise. Over half a second both together stay within the cap. What goes out by HTTP are the
+results of jobs, and it is shared likewise: all of them together have half of the cap while swarms send too.
 
 It must not keep the caps: they stand in the settings.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +21,11 @@ from bitdew.core.errors import BitDewError
 from bitdew.swarm.settings import SwarmLimits, TransferLimits
 
 from .caps import DataCaps, tightest
+from .outlet import Outlet
 from .pacing import Meter, Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from bitdew.core.clock import Clock
     from bitdew.swarm.session import Swarm
@@ -71,6 +72,7 @@ class Bandwidth:
         self._open.set()
         self._looked = -LOOK_SECONDS
         self._pace = Throttle(limits.download, clock)
+        self._outlet = Outlet(clock, self._look_in_time)
         self._own: dict[str, Throttle] = {}
         self._meters: dict[str, Meter] = {}
 
@@ -92,6 +94,7 @@ class Bandwidth:
         if restriction.stopped == before.stopped:
             return
         (self._open.clear if restriction.stopped else self._open.set)()
+        (self._outlet.shut if restriction.stopped else self._outlet.open)()
         with suppress(BitDewError):
             self._swarm.rest(restriction.stopped)
 
@@ -133,7 +136,22 @@ class Bandwidth:
         """Bytes per second that come by HTTP now, of each content that does."""
         return {root: meter.rate for root, meter in self._meters.items()}
 
+    @property
+    def sent_by_http(self) -> int:
+        """Bytes per second that leave by HTTP now."""
+        return self._outlet.rate_now
+
     # HTTP
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """What this task sends to the service meanwhile, over HTTP, keeps the cap on what goes out."""
+        try:
+            with self._outlet.passing():
+                self._enforce()
+                yield
+        finally:
+            self._enforce()
 
     @asynccontextmanager
     async def turn(self, root: str) -> AsyncIterator[None]:
@@ -160,14 +178,17 @@ class Bandwidth:
         """
         own, all_ = self._own[root], self._pace
         self._meters[root].count(size)
-        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
-            self._look()
+        self._look_in_time()
         await self._open.wait()
         marks = own.owe(size), all_.owe(size)
         await own.paid(marks[0])
         await all_.paid(marks[1])
 
     # How it is done
+
+    def _look_in_time(self) -> None:
+        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
+            self._look()
 
     def _look(self) -> None:
         """See what swarms are doing, and give HTTP the part that is its own."""
@@ -178,10 +199,17 @@ class Bandwidth:
         for root, pace in self._own.items():
             cap = self._caps.of(root).download
             pace.change(_half(cap) if cap and root in fetching else cap)
+        cap = self.limits.upload
+        shared = cap and self._outlet.used and any(t.usage.upload for t in self._swarm.transfers.values())
+        self._outlet.allow(_half(cap) if shared else cap)
 
     def _share(self) -> SwarmLimits:
-        cap = self.limits.download
-        return replace(self.limits, download=_half(cap)) if cap and self._running else self.limits
+        upload, download = self.limits.upload, self.limits.download
+        return replace(
+            self.limits,
+            upload=_half(upload) if upload and self._outlet.used else upload,
+            download=_half(download) if download and self._running else download,
+        )
 
     def _share_out(self, root: str) -> None:
         """A download of `root` began or ended: give swarms the parts that are theirs now."""

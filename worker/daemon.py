@@ -250,7 +250,7 @@ class Worker:
         self.machines = Machines(premises, outbox, self._announcer)
         ending.push_async_callback(self.machines.stop_all)
         self._errands = Errands(self.machines, link, journal)
-        needs = settings, self.sharings, premises.leave, link, copies, journal, self._clock, self._announcer
+        needs = settings, self.sharings, premises.leave, bandwidth, link, copies, journal, self._clock, self._announcer
         self.jobs = await new_jobs(JobSurrounding(*needs, premises.room))
         ending.push_async_callback(self.jobs.close)
         self.guard = Guard(

@@ -294,16 +294,15 @@ class Limits:
         for root, rate in self._bandwidth.rates_by_http().items():
             usage = usages.get(root, Usage())
             usages[root] = Usage(usage.upload, usage.download + rate, usage.connections)
+        now = {name: sum(getattr(usage, name) for usage in usages.values()) for name in _OF_A_DATUM}
+        now["upload"] += self._bandwidth.sent_by_http  # of results, which are no data here
         used, _ = await asyncio.to_thread(self._storage.figures)
         rows, taken = list(self._rows(usages)), self._room.taken()
         return LimitsView(
             running=True,
             name=settings.name,
             home=str(settings.home),
-            **{
-                name: Used(cap=getattr(settings, name), now=sum(getattr(u, name) for u in usages.values()))
-                for name in _OF_A_DATUM
-            },
+            **{name: Used(cap=getattr(settings, name), now=now[name]) for name in _OF_A_DATUM},
             quota=Used(cap=settings.quota, now=used),
             memory=Used(cap=settings.memory, now=taken.memory),
             cpus=Used(cap=settings.cpus, now=None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Commands that run on the grid's hosts.", no_args_is_help=True, rich_markup_mode=None)
 job_views.register(app)
 JobUid = job_views.JobUid
+_CAPS: Final = Caps()
 
 
 @app.command(
@@ -53,7 +54,12 @@ def submit(
     timeout: Annotated[str, typer.Option("--timeout", help="How long it may run: 90s, 2h.")] = "1h",
     memory: Annotated[str, typer.Option("--memory", help="Memory that it may take.")] = "1GB",
     cpus: Annotated[int, typer.Option("--cpus", min=1, help="Processors that it may take.")] = 1,
-    output: Annotated[str, typer.Option("--output", help="Bytes that its results may have together.")] = "1GB",
+    output: Annotated[str, typer.Option("--output", help="Bytes that it may leave in its folder.")] = "1GB",
+    files: Annotated[int, typer.Option("--files", min=1, help="Files that it may leave there.")] = _CAPS.files,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes that it may have at a time.")
+    ] = _CAPS.processes,
+    log: Annotated[str, typer.Option("--log", help="Bytes that are kept of what it prints.")] = "1MB",
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often it is tried at most.")] = 3,
     priority: Annotated[int, typer.Option("--priority", help="Which of your own jobs goes first: the higher.")] = 0,
     count: Annotated[
@@ -105,7 +111,10 @@ def submit(
         runtime=max(1, round(parse_duration(timeout).total_seconds())),
         memory=parse_size(memory),
         cpus=cpus,
+        processes=processes,
         output=parse_size(output),
+        files=files,
+        log=parse_size(log),
     )
     spec = JobSpec(
         command=tuple(command),

@@ -14,6 +14,7 @@ from bitdew.core.states import JOB, RUN, JobState, RunState
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from bitdew.core.job import Limit
     from bitdew.wire import models as m
 
 _WITH_HOST: Final = frozenset({JobState.ASSIGNED, JobState.STAGING, JobState.RUNNING, JobState.STORING, JobState.DONE})
@@ -70,6 +71,8 @@ class Outcome:
         wall: Seconds that its command ran.
         cpu: Seconds of processor that it took.
         memory: Bytes at its peak.
+        limit: What it took too much of, if that is why it failed: `time`, `cpu`, `memory`, `processes`, `disk` or
+            `files`.
         fault: Why it is not done; None for a job that is.
     """
 
@@ -82,6 +85,7 @@ class Outcome:
     wall: float | None = None
     cpu: float | None = None
     memory: int | None = None
+    limit: Limit | None = None
     fault: BitDewError | None = None
 
     def require(self) -> Outcome:
@@ -104,6 +108,7 @@ def outcome_of(view: m.JobView) -> Outcome:
         wall=run.wall if run else None,
         cpu=run.cpu if run else None,
         memory=run.memory if run else None,
+        limit=view.limit,
         fault=_fault(view, run),
     )
 

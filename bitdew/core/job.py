@@ -46,6 +46,20 @@ class JobsAllowed(StrEnum):
     """Any command: for machines of the grid, which hold nothing of anybody's."""
 
 
+class Limit(StrEnum):
+    """Which of its caps an attempt passed: the field `limit` of `job.over-limit`."""
+
+    TIME = "time"
+    """`runtime`, as a clock on the wall goes."""
+    CPU = "cpu"
+    """`runtime` on each of its `cpus`: time of processors."""
+    MEMORY = "memory"
+    PROCESSES = "processes"
+    DISK = "disk"
+    """`output`, in all files together, its inputs not counted."""
+    FILES = "files"
+
+
 @dataclass(frozen=True, slots=True)
 class Caps:
     """How much one attempt of a job may take. What takes more is ended, with all its processes.

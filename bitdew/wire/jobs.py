@@ -16,6 +16,7 @@ from bitdew.core.job import (
     MOST_WORDS,
     Caps,
     JobSpec,
+    Limit,
 )
 from bitdew.core.job_path import PATH_BYTES
 from bitdew.core.states import JobState, RunState
@@ -121,6 +122,12 @@ class SubmitRequest(Model):
     """The caller's own number of this request: asked twice with the same, the jobs are made once."""
 
 
+def limit_of(reason: ErrorView | None) -> Limit | None:
+    """The limit that a reason names, if it is one that is known here: a host may say what it likes."""
+    said = reason.fields.get("limit") if reason is not None and reason.key == "job.over-limit" else None
+    return next((one for one in Limit if one.value == said), None)
+
+
 class InputView(Model):
     """A datum that a job reads, as people see it."""
 
@@ -154,6 +161,8 @@ class RunView(Model):
     """Why it was given to that host."""
     exit_code: int | None = None
     reason: ErrorView | None = None
+    limit: Limit | None = None
+    """With the reason `job.over-limit`: what it took too much of."""
     wall: float | None = None
     """Seconds that its command ran."""
     cpu: float | None = None
@@ -180,6 +189,8 @@ class JobView(Model):
     runs: list[RunView] = Field(default_factory=list)
     results: list[ResultView] = Field(default_factory=list)
     reason: ErrorView | None = None
+    limit: Limit | None = None
+    """With the reason `job.over-limit`: what it took too much of, in its last attempt."""
     datum: str = ""
     """The name of the datum that it was made for, if a standing job made it."""
     version: int = 0

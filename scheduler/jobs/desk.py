@@ -11,6 +11,7 @@ from bitdew.core.ids import Uid, new_uid
 from bitdew.core.states import JOB, JobState, RunState
 from bitdew.trust.roles import Role, Subject
 from bitdew.wire import limits
+from bitdew.wire.jobs import limit_of
 from bitdew.wire.models import (
     ErrorView,
     InputModel,
@@ -317,7 +318,8 @@ class Desk:
             ],
             runs=[self._run_view(run) for run in runs],
             results=[ResultView(path=r.path, data=r.data, name=named(r.data), size=r.size) for r in results],
-            reason=ErrorView.model_validate(job.reason) if job.reason else None,
+            reason=(reason := ErrorView.model_validate(job.reason) if job.reason else None),
+            limit=limit_of(reason),
             datum=job.datum,
             version=self._known.changes.version(job.uid),
         )
@@ -333,7 +335,8 @@ class Desk:
             started=run.started,
             cause=run.cause,
             exit_code=run.exit_code,
-            reason=ErrorView.model_validate(run.reason) if run.reason else None,
+            reason=(reason := ErrorView.model_validate(run.reason) if run.reason else None),
+            limit=limit_of(reason),
             wall=run.wall,
             cpu=run.cpu,
             memory=run.memory,

@@ -18,6 +18,7 @@ from typing import Final
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import HostId, Uid
+from bitdew.core.job import Limit
 from bitdew.core.states import RunState
 from bitdew.tasks import to_the_end
 from bitdew.wire.models import ErrorView, LogChunk, OutputModel, RunReply, RunReport
@@ -212,8 +213,10 @@ def _over_limits(job: JobRecord, run: RunRecord) -> BitDewError | None:
     if len({one.path for one in outputs}) != len(outputs):
         return error("job.outputs", f"Run {run.uid[:8]} named an output twice")
     if len(outputs) > caps.files:
-        return error("job.over-limit", f"Run {run.uid[:8]} left {len(outputs)} files", why=f"{caps.files} are allowed")
+        why, limit = f"{caps.files} are allowed", Limit.FILES
+        return error("job.over-limit", f"Run {run.uid[:8]} left {len(outputs)} files", why=why, limit=limit)
     size = sum(one.size for one in outputs)
     if size > caps.output:
-        return error("job.over-limit", f"Run {run.uid[:8]} left {size} bytes", why=f"{caps.output} are allowed")
+        why = f"{caps.output} are allowed"
+        return error("job.over-limit", f"Run {run.uid[:8]} left {size} bytes", why=why, limit=Limit.DISK)
     return None

@@ -1,7 +1,7 @@
 """From what a run left to data: who may hand over which bytes, under which names they become data, and whose they are.
 
 Owns that only what was claimed is taken: the bytes of an output are checked against the root that the run claimed when
-it was compared with others.
+it was compared with others. A result is stored with its datum, or neither is: there is none of a run that was given up.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from bitdew.core.errors import error
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot, Uid
 from bitdew.core.states import RunState
 from bitdew.trust.roles import Subject
 from bitdew.wire.models import OutputKept, OutputModel, OutputRequest, PutRequest, UploadReply, UploadRequest
 
+from ...catalog.data_store import Beside
 from ...catalog.publishing import Publishing
 from ..known import Known
 from .judging import Verdict, judge
 from .records import JobRecord, ResultRecord, RunRecord
+from .result_store import add_result
 from .store import JobStore
 
 _ODD = re.compile(r"[^A-Za-z0-9.]+")
@@ -59,14 +63,19 @@ class Results:
         kept = {one.path: one for one in (await self._store.results([run.uid])).get(run.uid, [])}
         if output.path in kept:
             return OutputKept(data=kept[output.path].data)
-        known = await self._known.data.find(datum_name(job, run, output.path))
-        if known is not None and known.data.root == output.root and known.data.owner == job.owner:
-            data = known.data.uid  # the process ended between the two steps
-        else:
-            data = await self._publishing.put(
-                upload, PutRequest(attribute=job.results), caller, owner=job.owner, root=output.root
-            )
-        await self._store.add_result(ResultRecord(run.uid, output.path, data, ContentRoot(output.root), output.size))
+
+        def beside(data: Uid) -> Beside:
+            result = ResultRecord(run.uid, output.path, data, ContentRoot(output.root), output.size)
+
+            async def store(session: AsyncSession) -> None:
+                if not await add_result(session, result):  # it was given up this very moment
+                    raise _not_chosen(uid)
+
+            return store
+
+        data = await self._publishing.put(
+            upload, PutRequest(attribute=job.results), caller, owner=job.owner, root=output.root, beside=beside
+        )
         return OutputKept(data=data)
 
     async def missing(self, run: RunRecord) -> Collection[str]:
@@ -83,8 +92,12 @@ class Results:
             job, runs = (await self._store.jobs([run.job]))[run.job], (await self._store.runs([run.job]))[run.job]
             if not job.ended and judge(job.spec, runs).verdicts.get(run.uid) is Verdict.STORE:
                 return job, run
-        why = "it was not told to hand over what such a run left"
-        raise error("run.not-found", f"This host has no run {uid[:40]!r} to store", why=why, uid=uid[:40])
+        raise _not_chosen(uid)
+
+
+def _not_chosen(uid: str) -> BitDewError:
+    why = "it was not told to hand over what such a run left"
+    return error("run.not-found", f"This host has no run {uid[:40]!r} to store", why=why, uid=uid[:40])
 
 
 def _claimed(run: RunRecord, path: str) -> OutputModel:

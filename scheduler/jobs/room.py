@@ -14,12 +14,14 @@ from ..inner_hosts import InnerHosts
 from ..known import Known
 from .desk import Desk
 from .http import job_routes, retiring_routes, run_routes
+from .leftovers import Leftovers
 from .matchmaker import Matchmaker
 from .provision_store import ProvisionStore
 from .provisioning import Provisioner
 from .queue_store import QueueStore
 from .removal_store import JobRemovalStore
 from .removing import Remover
+from .result_store import ResultStore
 from .results import Results
 from .retiring import Retiring
 from .runs import Runs
@@ -39,6 +41,7 @@ class JobRoom:
         matchmaker: The loop that gives runs to hosts.
         provisioner: The loop that deploys machines for jobs.
         watch: The loop that makes jobs for data.
+        leftovers: The loop that clears away after runs that were given up.
         retiring: The loop that ends drained machines once nothing needs them.
         runs: Hears hosts.
         desk: Hears people.
@@ -67,6 +70,7 @@ class JobRoom:
         queue = QueueStore(known.database)
         self.matchmaker = Matchmaker(known, self.store, queue, settler, leadership, lambda: engine.books.index)
         results = Results(known, self.store, publishing)
+        self.leftovers = Leftovers(known, self.store, ResultStore(known.database), publishing, data, leadership)
         self.runs = Runs(known, self.store, settler, results)
         self.desk = Desk(known, self.store, settler, self.matchmaker, data, attributes, disks)
         provisions = ProvisionStore(known.database)

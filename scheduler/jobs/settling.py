@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from bitdew.core.errors import error
 from bitdew.core.ids import HostId, Uid, new_uid
@@ -24,6 +24,9 @@ from ..records import OrderRecord
 from .judging import Judgement, Verdict, judge
 from .records import JobRecord, RunRecord
 from .store import QUEUE, TOPIC, JobStore
+
+LEFT: Final = "leftovers of runs"
+"""The topic of runs that ended without a result after they had claimed one: they may have begun to hand it over."""
 
 
 @dataclass(slots=True)
@@ -191,6 +194,10 @@ class Settler:
         return ends
 
 
+def _left(run: RunRecord) -> bool:
+    return run.ended and run.state is not RunState.DONE and run.outputs is not None
+
+
 def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Uid, Any]) -> Told:
     topics: dict[str, None] = {}
     data: dict[Uid, None] = {}
@@ -202,6 +209,8 @@ def _told(cases: Sequence[Case], orders: Sequence[OrderRecord], logs: Mapping[Ui
             topics[QUEUE] = None
         if case.begun or _ended(case):
             data |= dict.fromkeys(one.data for one in case.job.inputs)
+        if any(_left(case.runs[uid]) for uid in case.changed):
+            topics[LEFT] = None
     topics |= dict.fromkeys(f"{ROOM}{host}" for host in _hosts(cases))
     topics |= dict.fromkeys(order.host for order in orders)
     topics |= dict.fromkeys(logs)

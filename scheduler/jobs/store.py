@@ -248,14 +248,6 @@ class JobStore:
                 along(session, told)
         return ends
 
-    async def add_result(self, result: ResultRecord) -> None:
-        """Store that an output of a run is a datum now. Said twice, it is stored once."""
-        async with self._database.write() as session:
-            if await session.get(ResultRow, (result.run, result.path)) is None:
-                session.add(
-                    ResultRow(run=result.run, path=result.path, data=result.data, root=result.root, size=result.size)
-                )
-
 
 def _called(prefix: str) -> ColumnElement[bool]:
     """Whose uid, or whose array's, begins so: digits from 0 to f, so that an index gives those between two texts."""

@@ -13,8 +13,10 @@ from bitdew.worker.pacing import Throttle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitdew.client.flow import LOWEST, is_held, parts, passing, released
 from bitdew.clock import SystemClock
 from bitdew.core.errors import error
+from bitdew.swarm.progress import Usage
 from bitdew.swarm.settings import SwarmLimits, TransferLimits
 
 
@@ -38,6 +40,7 @@ class PretendedTransfer:
     def __init__(self, root, fetching):
         self.metainfo = SimpleNamespace(content=SimpleNamespace(root=root))
         self.fetching = fetching
+        self.usage = Usage()
         self.limits = TransferLimits()
 
     def set_limits(self, limits):
@@ -52,6 +55,9 @@ class PretendedSwarm:
         self.other = PretendedTransfer("other", fetching=False)
         self.transfers = {"seed": PretendedTransfer("seed", fetching=False), "other": self.other}
         self.closed = False
+
+    def rest(self, resting):
+        self.resting = resting
 
     def set_limits(self, limits):
         if self.closed:
@@ -286,3 +292,60 @@ def test_a_content_is_under_the_tightest_caps_of_the_data_that_want_it(caps, wan
     for uid, _ in wanted:
         data.release("root", uid)
     assert data.of("root") == TransferLimits()
+
+
+# What goes out over HTTP: the results of jobs
+
+
+def rate_of_results(capped):
+    return capped._outlet.rate
+
+
+async def test_results_have_the_whole_cap_while_no_swarm_sends_and_half_of_it_otherwise(swarm, clock):
+    capped = Bandwidth(SwarmLimits(upload=10_001, download=7), swarm, clock)
+    assert swarm.limits == SwarmLimits()
+    with capped.sending():
+        assert rate_of_results(capped) == 10_001
+        assert swarm.limits == SwarmLimits(upload=5000, download=7)
+        swarm.other.usage = Usage(upload=1)
+        await clock.sleep(bandwidth.LOOK_SECONDS)
+        await passing(0)
+        assert rate_of_results(capped) == 5000
+    assert swarm.limits == SwarmLimits(upload=10_001, download=7)
+
+
+async def test_a_cap_on_results_is_changed_while_they_are_sent(swarm, clock):
+    capped = Bandwidth(SwarmLimits(), swarm, clock)
+    with capped.sending():
+        assert parts(bytes(10**6)) == [bytes(10**6)]
+        capped.change(SwarmLimits(upload=1024), {})
+        sending = asyncio.create_task(passing(10**9))  # 11 days
+        await asyncio.sleep(0)
+        assert len(parts(bytes(10**6))) > 1
+        assert not sending.done()
+        capped.change(SwarmLimits(), {})
+        async with asyncio.timeout(10):
+            await sending
+
+
+async def test_results_keep_the_cap_of_an_owner_who_is_at_work_and_stand_still_where_he_says_so(swarm, clock):
+    capped = Bandwidth(SwarmLimits(upload=10_000), swarm, clock)
+    with capped.sending():
+        capped.restrict(bandwidth.Restriction(upload=2000))
+        assert rate_of_results(capped) == 2000
+        capped.restrict(bandwidth.Restriction(stopped=True))
+        assert is_held()
+        going_on = asyncio.create_task(released())
+        await asyncio.sleep(0)
+        assert not going_on.done()
+        capped.restrict(bandwidth.Restriction())
+        await going_on
+        assert rate_of_results(capped) == 10_000
+
+
+async def test_what_else_is_sent_does_not_pass_the_cap_on_results(swarm, clock):
+    capped = Bandwidth(SwarmLimits(upload=1), swarm, clock)
+    with capped.sending():
+        assert rate_of_results(capped) == LOWEST
+    async with asyncio.timeout(10):
+        await passing(10**9)

@@ -26,6 +26,7 @@ from bitdew.wire.models import ErrorView, OutputModel, RunReply
 from bitdew.wire.models import RunReport as Said
 
 from ..link import patiently
+from .failure import exit_code_of, failure_of, figures_of
 from .handing import hand_over
 from .log_telling import LogTeller
 from .outputs import OutputLimits, collect
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bitdew.wire.models import CapsModel, Order, RunInput, RunOrder
 
     from ..activity.leave import Leave
+    from ..bandwidth import Bandwidth
     from ..copies import Copies
     from ..link import ServiceLink
     from .running import Runner, RunningJob
@@ -61,6 +63,7 @@ class Premises:
         home: The worker's, which no job may read.
         programs: What jobs may run here now, by name.
         leave: Whether anything may run now, so that the owner is left alone.
+        bandwidth: What of the network what it left may use on its way to the service.
     """
 
     folder: Path
@@ -70,6 +73,7 @@ class Premises:
     link: ServiceLink
     clock: Clock
     leave: Leave
+    bandwidth: Bandwidth
     programs: Callable[[], Mapping[str, Path]]
 
 
@@ -128,6 +132,8 @@ class Attempt:
         try:
             await asyncio.wait({working, given_up}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
+                working.cancel()  # it hands nothing over while the end is told
+                await asyncio.gather(working, return_exceptions=True)
                 await self._give_up()
             elif (fault := working.exception()) is not None:
                 beating.cancel()
@@ -152,7 +158,7 @@ class Attempt:
                 on.copies.keep(one.root, self.order.subject)
         await self._move(RunState.RUNNING)
         report = await self._until_end(job)
-        if (refusal := _failure(report)) is not None:
+        if (refusal := failure_of(report)) is not None:
             await self._end(RunState.FAILED, report, reason=ErrorView.of(refusal))
             return
         await self._store(run, report)
@@ -255,10 +261,11 @@ class Attempt:
             places[one.name] = one.path
         await self._tell_all_of_log()
         self.state = RunState.STORING
-        claim = {"exit_code": report.code, "outputs": outputs, **_figures(report)}
+        claim = {"exit_code": report.code, "outputs": outputs, **figures_of(report)}
         while (reply := await self._say(**claim, wait=VERDICT)).wanted:
             if reply.verdict == "store":
-                await hand_over(self._on.link, self.order.subject, outputs, places)
+                with self._on.bandwidth.sending():
+                    await hand_over(self._on.link, self.order.subject, outputs, places)
                 await self._end(RunState.DONE, report)
                 return
 
@@ -292,8 +299,8 @@ class Attempt:
         """Tell the last of its log, and how it ended."""
         await self._tell_all_of_log()
         self.state = state
-        code = None if report is None or report.outcome == "not-started" else _code(report)
-        await self._say(reason=reason, exit_code=code, **_figures(report))
+        code = None if report is None else exit_code_of(report)
+        await self._say(reason=reason, exit_code=code, **figures_of(report))
 
     async def _tell_all_of_log(self) -> None:
         while await asyncio.to_thread(lambda: self._log.next(ended=True)) is not None:
@@ -328,29 +335,6 @@ class Attempt:
 
 
 _GOING_ON: Final = frozenset({RunState.STAGING, RunState.RUNNING})
-
-
-def _failure(report: RunReport) -> BitDewError | None:
-    """Why a run is none that could have left a result."""
-    if report.succeeded:
-        return None
-    match report.outcome:
-        case "exited":
-            return error("job.command", f"The command ended with the exit code {report.code}", code=report.code)
-        case "signalled":
-            return error("job.command", f"The command was ended by the signal {report.code}", signal=report.code)
-        case "over-limit":
-            return error("job.over-limit", f"The command passed its limit of {report.limit}", why=report.why)
-        case _:
-            return error("job.failed", f"The command was {report.outcome}", why=report.why)
-
-
-def _code(report: RunReport) -> int:
-    return -report.code if report.outcome == "signalled" else report.code
-
-
-def _figures(report: RunReport | None) -> dict[str, Any]:
-    return {} if report is None else {"wall": report.wall, "cpu": report.cpu, "memory": report.memory}
 
 
 def _empty(directory: Path) -> None:

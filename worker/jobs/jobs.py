@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bitdew.wire.models import Order
 
     from ..activity.leave import Leave
+    from ..bandwidth import Bandwidth
     from ..copies import Copies
     from ..events import Announcer
     from ..journal import Journal
@@ -50,6 +51,7 @@ class Surrounding:
     settings: WorkerSettings
     sharings: Sharings
     leave: Leave
+    bandwidth: Bandwidth
     link: ServiceLink
     copies: Copies
     journal: Journal
@@ -74,6 +76,7 @@ async def new_jobs(around: Surrounding) -> Jobs:
         link=around.link,
         clock=around.clock,
         leave=around.leave,
+        bandwidth=around.bandwidth,
         programs=lambda: sharings.programs,
     )
     jobs = Jobs(premises, around.journal, around.announcer, settings, around.room)

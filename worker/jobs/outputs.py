@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bitdew.core.errors import error
+from bitdew.core.job import Limit
 from bitdew.core.job_path import ANY_DEPTH, DEPTH, pattern_parts, why_no_path
 
 PATTERNS: Final = 64
@@ -74,7 +75,7 @@ def collect(
         exclude: Names that are no outputs: the inputs'.
 
     Raises:
-        UserError: `input.invalid`, for a pattern; `job.outputs`, if they are more, or larger, than they may be.
+        UserError: `input.invalid`, for a pattern; `job.over-limit`, if they are more, or larger, than they may be.
         HostError: `storage.failed`.
     """
     if len(patterns) > PATTERNS:
@@ -97,11 +98,11 @@ def collect(
             size += entry.st_size
             found.append(Output(name, work.joinpath(*parts), entry.st_size))
             if len(found) > limits.files:
-                raise error("job.outputs", f"The job left more than {limits.files} outputs", why="that is its limit")
+                told = f"The job left more than {limits.files} outputs"
+                raise error("job.over-limit", told, why="that is its limit", limit=Limit.FILES)
             if size > limits.size:
-                raise error(
-                    "job.outputs", f"The job's outputs have more than {limits.size} bytes", why="that is its limit"
-                )
+                told = f"The job's outputs have more than {limits.size} bytes"
+                raise error("job.over-limit", told, why="that is its limit", limit=Limit.DISK)
     except OSError as problem:
         raise error("storage.failed", "The outputs of a job could not be read", why=str(problem)) from problem
     found.sort(key=lambda output: output.name)

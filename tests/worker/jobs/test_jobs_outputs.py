@@ -90,7 +90,8 @@ def test_outputs_are_bounded_in_number_and_size(tmp_path: Path) -> None:
     for limits in (OutputLimits(files=9), OutputLimits(size=19)):
         with pytest.raises(BitDewError) as refused:
             collect(tmp_path, ["*"], limits)
-        assert refused.value.key == "job.outputs"
+        assert refused.value.key == "job.over-limit"
+        assert refused.value.fields["limit"] == ("disk" if limits.files > 10 else "files")
     assert len(collect(tmp_path, ["*"], OutputLimits(files=10, size=20)).found) == 10
 
 

@@ -181,11 +181,19 @@ while True:
     assert (report.outcome, report.limit) == ("over-limit", "disk"), report
 
 
-async def test_one_file_can_not_grow_beyond_the_bound(report_of: Report, tmp_path: Path) -> None:
-    run = shell(tmp_path, "head -c 100000000 /dev/zero > f", disk=5 * MB)
+@pytest.mark.parametrize(
+    "script",
+    [
+        "head -c 100000000 /dev/zero > f",  # the kernel ends it
+        "trap '' XFSZ; head -c 100000000 /dev/zero > f; exit 3",  # it is told, and makes of it what it likes
+        "exec truncate -s 100000000 f",  # which would take no room
+    ],
+)
+async def test_one_file_can_not_grow_beyond_the_bound(report_of: Report, tmp_path: Path, script: str) -> None:
+    run = shell(tmp_path, script, disk=5 * MB)
     report = await report_of(run)
-    assert not report.succeeded, report
-    assert (run.work / "f").stat().st_size <= 5 * MB
+    assert (report.outcome, report.limit) == ("over-limit", "disk"), report
+    assert (run.work / "f").stat().st_size <= 6 * MB
 
 
 async def test_a_command_that_makes_too_many_files_is_ended(report_of: Report, tmp_path: Path) -> None:

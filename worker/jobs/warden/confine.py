@@ -28,6 +28,9 @@ _USERS: Final = 4336
 _OPEN_FILES: Final = 4096
 _ROOM_OF_ADDRESSES: Final = 512 * 2**20
 """Bytes that a process may reserve beyond its memory: what threads and allocators reserve is mostly never touched."""
+_BEYOND: Final = 2**20
+"""Bytes by which one file may pass the limit of all, so that the watch finds that it did: the kernel's refusal to write
+is told to the job alone, which may make a failure of any kind of it."""
 _COUNTED_BY_NAMESPACE: Final = (5, 14)
 """The release of Linux from which a user's processes are counted for each user namespace."""
 
@@ -146,7 +149,7 @@ def _limit(spec: Spec, user: int) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_CPU: cpu,
         resource.RLIMIT_DATA: spec.memory + max(spec.memory, _ROOM_OF_ADDRESSES),
-        resource.RLIMIT_FSIZE: spec.disk,
+        resource.RLIMIT_FSIZE: spec.disk + _BEYOND,
         resource.RLIMIT_NOFILE: _OPEN_FILES,
         resource.RLIMIT_MEMLOCK: 64 * 1024,
         resource.RLIMIT_MSGQUEUE: 0,

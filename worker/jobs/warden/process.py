@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ENDING: Final = 20.0
 """Seconds in which all processes have to be gone that were killed."""
 _BROKEN_PIPE: Final = 13
+_FILE_TOO_LARGE: Final = 25
 _PIPE: Final = 2**20
 _FLOOD: Final = 4 * 2**20
 """Bytes that are taken of what is printed in each `_BREATH`: a job that prints more waits for a moment."""
@@ -261,6 +262,8 @@ class Warden:
             return Ending(plan.OVER_LIMIT, which=excess.which, why=excess.why)
         if code is None:
             return Ending(plan.SIGNALLED, code=tree.KILL, why="its first process was killed")
+        if os.WIFSIGNALED(code) and os.WTERMSIG(code) == _FILE_TOO_LARGE:
+            return Ending(plan.OVER_LIMIT, which="disk", why="it wanted to make a file larger than it may")
         if os.WIFSIGNALED(code):
             return Ending(plan.SIGNALLED, code=os.WTERMSIG(code))
         return Ending(plan.EXITED, code=os.WEXITSTATUS(code))
