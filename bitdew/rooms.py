@@ -201,7 +201,7 @@ class Rooms:
             attribute_routes(self.attributes),
             shown_data_routes(self.disks, self._small, views),
             deprecation_routes(self.disks, views),
-            host_routes(self.sync, self.sought, views, address),
+            host_routes(self.sync, self.sought, self.data, views, address),
             draining_routes(draining),
             event_routes(Telling(self._known, self.data)),
             deployment_routes(deployments, self._clearing),
@@ -331,7 +331,7 @@ def all_routes() -> list[Route]:
         attribute_routes(unused),  # type: ignore[arg-type]
         shown_data_routes(unused, unused, unused),  # type: ignore[arg-type]
         deprecation_routes(unused, unused),  # type: ignore[arg-type]
-        host_routes(unused, unused, unused, nothing),  # type: ignore[arg-type]
+        host_routes(unused, unused, unused, unused, nothing),  # type: ignore[arg-type]
         draining_routes(unused),  # type: ignore[arg-type]
         event_routes(unused),  # type: ignore[arg-type]
         deployment_routes(unused, unused),  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from bitdew.wire.models import (
     TokenRequest,
     TokenView,
 )
-from bitdew.wire.server import EVERYONE, Call, FileReply, RepositoryAddress, Routes
+from bitdew.wire.server import EVERYONE, PEOPLE, Call, FileReply, RepositoryAddress, Routes
 
 from .announce import Announce
 from .disks import Disks
@@ -71,7 +71,7 @@ def identity_routes(registry: Registry, service_name: str) -> Routes:
     routes.add("POST", "/v1/enrol", enrol, body=EnrolRequest, roles=None)
     routes.add("GET", "/v1/service", service, roles=EVERYONE)
     routes.add("POST", "/v1/identity/renew", renew, body=RenewRequest, roles=EVERYONE)
-    routes.add("POST", "/v1/identity/swarm", to_swarms, body=SwarmRequest, roles=PUBLISHERS)
+    routes.add("POST", "/v1/identity/swarm", to_swarms, body=SwarmRequest, roles=PEOPLE)
     routes.add("POST", "/v1/tokens", create_token, body=TokenRequest, roles={Role.OPERATOR})
     routes.add("GET", "/v1/tokens", tokens, roles={Role.OPERATOR})
     routes.add("DELETE", "/v1/tokens/{uid}", revoke_token, roles={Role.OPERATOR})

@@ -117,7 +117,7 @@ class Registry:
         return await self.issue(caller.role, caller.subject_id, caller.name, request)
 
     async def admit_to_swarms(self, caller: Subject, csr: str) -> str:
-        """A certificate with which a publisher exchanges pieces for an hour; it asks again while it seeds."""
+        """A certificate with which a person exchanges pieces for an hour; who goes on for longer asks again."""
         name, now = caller.name, self._clock.now()
         issued = await asyncio.to_thread(
             self.authority.sign_swarm, csr, subject_id=caller.subject_id, name=name, now=now, lasting=SEEDING

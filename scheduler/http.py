@@ -30,6 +30,7 @@ from bitdew.wire.models import (
     MachineSeed,
     MachineView,
     Nothing,
+    PeersReply,
     ScaleRequest,
     SoughtReply,
     SyncReply,
@@ -39,6 +40,7 @@ from bitdew.wire.models import (
 )
 from bitdew.wire.server import PEOPLE, Call, RepositoryAddress, Routes
 
+from ..catalog.data import DataRoom
 from ..catalog.disks import Disks
 from ..catalog.registry import PUBLISHERS
 from ..catalog.small import SmallData
@@ -113,7 +115,7 @@ def deprecation_routes(disks: Disks, views: Views) -> Routes:
     return routes
 
 
-def host_routes(sync: Sync, sought: Sought, views: Views, repository: RepositoryAddress) -> Routes:
+def host_routes(sync: Sync, sought: Sought, data: DataRoom, views: Views, repository: RepositoryAddress) -> Routes:
     """Hosts, as they sync and as people see them."""
     routes = Routes()
 
@@ -126,6 +128,11 @@ def host_routes(sync: Sync, sought: Sought, views: Views, repository: Repository
     async def sought_there(call: Call[Nothing]) -> SoughtReply:
         return await sought.at(HostId(call.caller.subject_id))
 
+    async def peers(call: Call[Nothing]) -> PeersReply:
+        datum = await data.living(call.path["name"])
+        sought.seek(datum.data.root)  # whoever asks is about to dial them
+        return PeersReply(peers=[str(peer) for peer in await sync.sources(datum)])
+
     async def show_all(call: Call[Nothing]) -> HostList:
         return await views.hosts(call.query.get("after", "")[:256], _page(call))
 
@@ -133,6 +140,7 @@ def host_routes(sync: Sync, sought: Sought, views: Views, repository: Repository
         return await views.host(call.path["host"])
 
     routes.add("POST", "/v1/sync", take_sync, body=SyncRequest, roles={Role.WORKER})
+    routes.add("GET", "/v1/data/{name}/peers", peers, roles=PEOPLE)
     routes.add("GET", "/v1/sought", sought_there, roles={Role.WORKER})
     routes.add("GET", "/v1/hosts", show_all, roles=PEOPLE)
     routes.add("GET", "/v1/hosts/{host}", show, roles=PEOPLE)

@@ -134,6 +134,11 @@ class Sync:
         hosts = dict.fromkeys(host for others in found.values() for host, held in others.items() if held)
         return [where for host in hosts if (where := self._known.hosts.endpoint(host)) is not None][:OTHERS]
 
+    async def sources(self, datum: Datum) -> list[Endpoint]:
+        """Where a person can have all of a datum beside the repository: who publishes it, then those who hold it."""
+        origin = [] if datum.origin is None else [datum.origin]
+        return list(dict.fromkeys([*origin, *await self.holders(datum.data.root)]))[:OTHERS]
+
     async def require_entitled(self, root: ContentRoot, asking: HostId) -> None:
         """Refuse a host that neither has some content nor is to have it.
 

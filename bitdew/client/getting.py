@@ -1,4 +1,4 @@
-"""Data come back: fetched over HTTP in ranges, each piece verified, put where they are wanted once they are whole.
+"""Data come back: each piece verified, put where they are wanted once they are whole; over HTTP here, in ranges.
 
 Owns these calls and their order. The service's word is taken for nothing but a datum's root: what comes is measured by
 that.
@@ -24,8 +24,9 @@ from bitdew.swarm.metainfo import read_metainfo
 from bitdew.tasks import to_the_end
 from bitdew.wire import models as m
 
-from .connection import Connection, name_part
+from .connection import name_part
 from .flow import passing, released
+from .from_hosts import HostCalls
 from .part import PartFile, in_the_way, no_room
 from .unpacking import Unpacking
 
@@ -61,7 +62,7 @@ class Got:
     fetched: int
 
 
-class GetCalls(Connection):
+class GetCalls(HostCalls):
     """The part of `BitDew` by which bytes come back."""
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
@@ -81,8 +82,9 @@ class GetCalls(Connection):
     ) -> Got:
         """Bring the datum `name` to `path`: a file, or a folder, as it was put.
 
-        What has come is kept beside it, in a file that ends in `.part`, until all is there: if it breaks off, the
-        same call goes on from there. Zeros are not fetched.
+        What the repository does not have comes from the hosts that hold it, or from its publisher, by swarm. What has
+        come is kept beside it, in a file that ends in `.part`, until all is there: if it breaks off, the same call goes
+        on from there. Zeros are not fetched over HTTPS.
 
         Args:
             name: The datum's name or uid.
@@ -94,14 +96,17 @@ class GetCalls(Connection):
             unpacking: Called with the bytes of the archive that were unpacked, and their total.
 
         Raises:
-            BitDewError: `data.not-found`, also while its bytes are not in the repository; `data.in-the-way`,
+            BitDewError: `data.not-found`; `data.nowhere`, if neither the repository nor any host that is there now
+                has it; `data.in-the-way`, `swarm.stalled`,
                 `disk.file-missing` if there is no such folder, `storage.full` before anything is fetched,
                 `storage.locked`, `storage.failed`, `swarm.corrupt`, `input.invalid` for an archive that is none.
         """
-        datum = await self._present(name)
+        datum = await self._living(name)
         target = await asyncio.to_thread(Path(path or checked_name(datum.name)).absolute)
         unpacks = datum.kind is Kind.FOLDER and not archive
         await asyncio.to_thread(_require_free, target, force=force, folder=unpacks)
+        if datum.awaited:
+            await self._who_has(datum.name)  # rather told before anything is made
         content = await self._content(datum)
         part = await asyncio.to_thread(PartFile, target.with_name(f"{target.name}.{content.root[:16]}.part"), content)
         try:
@@ -111,7 +116,10 @@ class GetCalls(Connection):
             free = (await asyncio.to_thread(shutil.disk_usage, target.parent)).free
             if free < room:
                 raise no_room(target, room, free)
-            await self._fetch(part, missing, fetching)
+            if datum.awaited and missing:
+                await self._fetch_from_hosts(datum.name, part, missing, fetching)
+            else:
+                await self._fetch(part, missing, fetching)
             if not unpacks:
                 await to_the_end(asyncio.to_thread(part.become, target, force=force))
             else:
@@ -156,11 +164,15 @@ class GetCalls(Connection):
         skipped = first * content.piece_length
         return b"".join(parts)[start - skipped : end - skipped]
 
-    async def _present(self, name: str) -> m.DataView:
-        """The datum, provided that its bytes can be fetched."""
+    async def _living(self, name: str) -> m.DataView:
         datum = (await self._call("GET", f"/v1/data/{name_part(name)}", m.AnyDatum)).root
         if not datum.alive:
             raise error("data.not-found", f"There is no datum {name!r} any more", why=datum.died_because, name=name)
+        return datum
+
+    async def _present(self, name: str) -> m.DataView:
+        """The datum, provided that its bytes can be fetched from the repository."""
+        datum = await self._living(name)
         if datum.awaited:
             why = "its bytes have not come there: they are still to be sent, or their publisher offers them itself"
             do = f"See where copies are, and wait: bitdew data where {datum.name} --watch"

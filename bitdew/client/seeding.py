@@ -18,15 +18,15 @@ from bitdew.core.data import ImageRecord, Kind
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.ids import checked_name, new_uid
-from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.metainfo import build_metainfo
-from bitdew.trust.keys import certificate_expires, certificate_request, needs_renewal, new_key
+from bitdew.trust.keys import certificate_expires
 from bitdew.trust.records import sign_record
 from bitdew.wire import limits
 from bitdew.wire import models as m
 
 from .converted import check_raw
 from .data import DataCalls, chosen
+from .door import Door, SwarmCalls
 from .image import FileSource
 from .packing import packed
 from .reading import Reader
@@ -54,7 +54,7 @@ TAKE_BACK_SECONDS: Final = 5.0
 RECORD_VALIDITY: Final = timedelta(days=365)
 
 
-class SeedCalls(DataCalls):
+class SeedCalls(DataCalls, SwarmCalls):
     """The part of `BitDew` that publishes without a copy in the repository."""
 
     @contextlib.asynccontextmanager
@@ -176,11 +176,6 @@ class SeedCalls(DataCalls):
         """Say that a datum is offered no longer."""
         await self._call("DELETE", f"/v1/data/{name}/origin", m.Nothing, seconds=TAKE_BACK_SECONDS)
 
-    async def admitted(self, csr: str) -> str:
-        """A certificate for swarms."""
-        body = m.SwarmRequest(swarm_csr=csr)
-        return (await self._call("POST", "/v1/identity/swarm", m.SwarmReply, body=body)).swarm
-
     async def local_address(self) -> str:
         """The address of this machine that leads to the service; nothing is sent to find it.
 
@@ -192,29 +187,6 @@ class SeedCalls(DataCalls):
             return await asyncio.to_thread(_towards, url.hostname or "", url.port or 443)
         except OSError as fault:
             raise error("service.unreachable", f"There is no way to {url.geturl()}", why=str(fault)) from fault
-
-
-class Door:
-    """What the publisher shows to peers: a key that is never stored, and a certificate that ends soon."""
-
-    def __init__(self, grid: SeedCalls) -> None:
-        """`renew` comes first."""
-        self._grid = grid
-        self._key = new_key()
-        self._certificate = ""
-
-    @property
-    def credentials(self) -> SwarmCredentials:
-        """As the swarm wants them."""
-        return SwarmCredentials(self._grid.identity.ca, self._certificate, self._key)
-
-    async def renew(self) -> bool:
-        """Get a certificate, if there is none or it is old; whether it is another now."""
-        if self._certificate and not needs_renewal(self._certificate, datetime.now(UTC)):
-            return False
-        request = certificate_request(self._key, self._grid.identity.subject.name)
-        self._certificate = await self._grid.admitted(request)
-        return True
 
 
 class Offer:

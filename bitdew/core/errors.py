@@ -128,6 +128,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "Choose another path, or say --force: a file then takes a file's place, and a folder a folder's.",
     ),
     "data.not-found": ErrorKind("user", 404, 3, "No datum has this name.", "List what there is: bitdew data ls"),
+    "data.nowhere": ErrorKind(
+        "peer",
+        503,
+        6,
+        "Nobody who has the data is there now.",
+        "See where copies are, and wait for a host to return: bitdew data where NAME --watch",
+    ),
     "data.not-ordered": ErrorKind(
         "user",
         403,

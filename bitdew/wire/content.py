@@ -130,6 +130,12 @@ class AnnounceRequest(Model):
     root: RootText
 
 
+class PeersReply(Model):
+    """Who has all of a datum and can be dialled now: its publisher first."""
+
+    peers: list[EndpointText] = Field(max_length=limits.PEERS)
+
+
 class AnnounceReply(Model):
     """Peers: those at the asking host's site first, the repository last."""
 
