@@ -266,9 +266,10 @@ async def test_bytes_that_are_not_in_the_repository_are_told_as_such(grid, tmp_p
     hasher.update(b"abc")
     root = hasher.finish().root
     await grid.client.create([DatumRequest(name="later", root=root, size=3, attribute={"replica": 0})])
-    for work in (grid.client.get("later", tmp_path / "back"), grid.client.read("later", 0, 1)):
-        fault = await refused(work)
-        assert (fault.key, "repository does not have" in fault.message) == ("data.not-found", True)
+    fault = await refused(grid.client.read("later", 0, 1))
+    assert (fault.key, "repository does not have" in fault.message) == ("data.not-found", True)
+    fault = await refused(grid.client.get("later", tmp_path / "back"))
+    assert (fault.key, "repository does not have" in fault.why) == ("data.nowhere", True)
     assert (await refused(grid.client.get("none"))).key == "data.not-found"
 
 

@@ -84,3 +84,23 @@ def test_a_folder_goes_through_the_commands_and_comes_back(site, tmp_path):
     assert sha256(tmp_path / "run.tar") == sha256(site.copy(1, got["data"]["root"]))
     listed = subprocess.run(["tar", "-tf", tmp_path / "run.tar"], capture_output=True, text=True, check=True)
     assert listed.stdout.split() == ["go.sh", "last", "logs", "logs/one"]
+
+
+def test_what_only_a_host_has_comes_from_it_and_goes_on_where_it_was_stopped(site, tmp_path):
+    site.serve()
+    site.worker(1, "--upload", "4MB")
+    file, back = tmp_path / "large", tmp_path / "back"
+    file.write_bytes(random.Random(1).randbytes(24 * MB))
+    options = ("--name", "large", "--replica", 1, "--seed", "--listen", "127.0.1.77:0")
+    root = site.run("data", "put", file, *options)["data"]["root"]
+    part = tmp_path / f"back.{root[:16]}.part"
+    getting = begun(site, "data", "get", "large", back)
+    site.until(lambda: taken(part) >= 8 * MB)
+    getting.send_signal(signal.SIGINT)
+    assert ended(getting)[0] == 130
+    assert not back.exists()
+    got = site.run("data", "get", "large", back)
+    assert MB < got["fetched"] <= 20 * MB
+    assert sha256(back) == sha256(file)
+    assert not part.exists()
+    assert got["data"]["egress"] == 0
