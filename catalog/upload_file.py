@@ -8,7 +8,6 @@ and only then recorded: what the record names survives a crash of the machine. E
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import struct
@@ -19,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bitdew.core.content import BLOCK, EMPTY_BLOCK, ContentTree, leaf_of, leaves_of, root_of_leaves
+from bitdew import holes
+from bitdew.core.content import ContentTree, leaves_of, root_of_leaves
 
 _ENTRY: Final = struct.Struct("!32sI")
-_EMPTY_LEAF: Final = leaf_of(EMPTY_BLOCK)
-_STEP: Final = 1024 * 1024
 _LARGEST_ABOUT: Final = 64 * 1024
 
 
@@ -107,20 +105,8 @@ class UploadFile:
 
     def put(self, descriptor: int, tree: ContentTree, number: int, raw: bytes | memoryview) -> bytes:
         """Write a piece, and return its root. Blocks of zeros are written only where something else is."""
-        leaves = leaves_of(raw)
-        view, at = memoryview(raw), number * tree.piece_length
-        first = 0
-        while first < len(leaves):
-            empty, end = leaves[first] == _EMPTY_LEAF, first + 1
-            while end < len(leaves) and (leaves[end] == _EMPTY_LEAF) == empty:
-                end += 1
-            start, stop = first * BLOCK, min(end * BLOCK, len(view))
-            if empty:
-                clear(descriptor, at + start, at + stop)
-            else:
-                _write(descriptor, view[start:stop], at + start)
-            first = end
-        return root_of_leaves(leaves, tree.size)
+        holes.put(descriptor, raw, number * tree.piece_length)
+        return root_of_leaves(leaves_of(raw), tree.size)
 
     def sync(self, descriptor: int, roots: Mapping[int, bytes]) -> None:
         """Make what was written durable, and then record that these pieces are there."""
@@ -140,23 +126,10 @@ class UploadFile:
         descriptor = self.open()
         try:
             for first, end in gaps:
-                clear(descriptor, first * tree.piece_length, min(end * tree.piece_length, tree.size))
+                holes.clear(descriptor, first * tree.piece_length, min(end * tree.piece_length, tree.size))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def clear(descriptor: int, start: int, end: int) -> None:
-    """Make zeros of the bytes from `start` up to `end`. Where the file has a hole, it stays one."""
-    while start < end:
-        start, stop = _next_data(descriptor, start, end)
-        while start < stop:
-            found = os.pread(descriptor, min(_STEP, stop - start), start)
-            if not found:
-                return
-            if found.count(0) != len(found):
-                _write(descriptor, memoryview(bytes(len(found))), start)
-            start += len(found)
 
 
 def sync_folder(folder: Path) -> None:
@@ -166,17 +139,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _next_data(descriptor: int, start: int, end: int) -> tuple[int, int]:
-    """The next range with data from `start` on, within `end`; where the system can't tell, all may be data."""
-    try:
-        first = os.lseek(descriptor, start, os.SEEK_DATA)
-        return min(first, end), min(os.lseek(descriptor, first, os.SEEK_HOLE), end)
-    except OSError as fault:
-        return (end, end) if fault.errno == errno.ENXIO else (start, end)
-    except AttributeError:
-        return start, end
 
 
 def _write(descriptor: int, view: memoryview, offset: int) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from bitdew import holes
 from bitdew.core.errors import error
 from bitdew.core.units import format_size
 
@@ -283,8 +284,7 @@ class Storage:
         if not is_piece(raw, content, number):
             return False
         with _told(self.path(content.root), "Writing"), self.path(content.root).open("r+b") as file:
-            file.seek(number * content.piece_length)
-            file.write(raw)
+            holes.put(file.fileno(), raw, number * content.piece_length)
         return True
 
     def put_blocks(self, root: str, start: int, raw: bytes) -> None:
@@ -294,8 +294,7 @@ class Storage:
             HostError: `storage.full`; `storage.failed`, also if the file is gone.
         """
         with _told(self.path(root), "Writing"), self.path(root).open("r+b") as file:
-            file.seek(start)
-            file.write(raw)
+            holes.put(file.fileno(), raw, start)
 
     def forget_have(self, root: str) -> None:
         """Nothing is known of the pieces of `root` any more.

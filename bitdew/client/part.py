@@ -1,7 +1,7 @@
 """The file that bytes come into until they are whole: verified piece by piece, and taken up again after a break.
 
 Owns one `.part` file. Nothing is written to it that was not verified, and nothing in it is believed that was not read
-again: so it needs no notes beside it. Pieces of zeros stay holes. Everything here blocks; call it in a thread.
+again: so it needs no notes beside it. Zeros stay holes. Everything here blocks; call it in a thread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
+from bitdew import holes
 from bitdew.core.content import root_of_piece, root_of_zeros
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.units import format_size
@@ -85,19 +86,15 @@ class PartFile:
         return self.have[number]
 
     def put(self, number: int, raw: bytes) -> bool:
-        """Write piece `number`, if `raw` is it; whether it is.
+        """Write piece `number`, if `raw` is it, zeros as holes; whether it is.
 
         Raises:
             HostError: `storage.full`, `storage.failed`.
         """
         if root_of_piece(raw, self.content) != self.expected(number):
             return False
-        position = number * self.content.piece_length
         with _told(self.path):
-            view = memoryview(raw)
-            while view:
-                written = os.pwrite(self._descriptor, view, position)
-                view, position = view[written:], position + written
+            holes.put(self._descriptor, raw, number * self.content.piece_length)
         self.have[number] = True
         return True
 
