@@ -75,6 +75,8 @@ from bitdew.scheduler.seeds import Seeds
 from bitdew.scheduler.sharing import share_progress
 from bitdew.scheduler.sought import Sought
 from bitdew.scheduler.store import SchedulerStore
+from bitdew.scheduler.summaries import Summaries
+from bitdew.scheduler.summary_store import SummaryStore
 from bitdew.scheduler.sync import Sync
 from bitdew.scheduler.telling import Telling
 from bitdew.scheduler.views import Views
@@ -188,6 +190,8 @@ class Rooms:
         )
         counts, repository_room = FigureStore(database), self.contents.repository
         figures = Figures(self._known, self.engine, self.leadership, repository_room, authority, counts)
+        glances = SummaryStore(database)
+        summaries = Summaries(self._known, self.leadership, repository_room, counts, glances, name)
         self._events = EventLog(database)
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._listen()
@@ -207,7 +211,7 @@ class Rooms:
             deployment_routes(deployments, self._clearing),
             machine_routes(deployments, Seeds(self._known, self.registry), self._clearing),
             errand_routes(self.errands),
-            watching_routes(Health(counts, repository_room, self.leadership, clock), figures),
+            watching_routes(Health(counts, repository_room, self.leadership, clock), figures, summaries),
             *self.jobs.routes,
         ]
 
@@ -337,7 +341,7 @@ def all_routes() -> list[Route]:
         deployment_routes(unused, unused),  # type: ignore[arg-type]
         machine_routes(unused, unused, unused),  # type: ignore[arg-type]
         errand_routes(unused),  # type: ignore[arg-type]
-        watching_routes(unused, unused),  # type: ignore[arg-type]
+        watching_routes(unused, unused, unused),  # type: ignore[arg-type]
         job_routes(unused, unused),  # type: ignore[arg-type]
         standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]

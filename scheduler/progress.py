@@ -9,6 +9,8 @@ that are asked.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -69,6 +71,14 @@ class ProgressBook:
         """The last step of one copy, if it is on its way by an order of this `generation` or a later one."""
         step = self._steps.get((data, host))
         return step if step is not None and step.generation >= generation else None
+
+    def moved(self, data: Collection[Uid]) -> Counter[Uid]:
+        """The bytes that the copies of each of these data on their way have together, as far as they were heard of."""
+        found: Counter[Uid] = Counter()
+        for (uid, _host), step in self._steps.items():
+            if uid in data:
+                found[uid] += step.done
+        return found
 
     def forget(self, data: Uid, host: HostId) -> None:
         """The copy is no longer on its way."""

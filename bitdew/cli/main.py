@@ -25,6 +25,7 @@ from . import (
     profile,
     serve,
     tokens,
+    top,
     user,
     vm,
     worker,
@@ -48,6 +49,7 @@ demo.add_to(app)
 backup.add_to(app)
 explain.add_to(app)
 health.add_to(app)
+top.add_to(app)
 for name, group in {
     "token": tokens.app,
     "user": user.app,

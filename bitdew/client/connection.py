@@ -113,6 +113,14 @@ class Connection:
         """
         return await self._call("GET", "/v1/health", m.HealthReply)
 
+    async def summary(self) -> m.SummaryReply:
+        """The grid at a glance: counts, and of each kind what is busiest. A service reads it anew every two seconds.
+
+        Raises:
+            HostError: `storage.failed`.
+        """
+        return await self._call("GET", "/v1/summary", m.SummaryReply)
+
     async def _open(self, identity: Identity) -> Transport:
         identity.require_valid(datetime.now(UTC))
         context = await asyncio.to_thread(client_context, identity.ca, identity.identity)

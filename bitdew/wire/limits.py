@@ -141,6 +141,9 @@ RUN_LOG: Final = 1024 * 1024
 PART: Final = 64 * 1024 * 1024
 """Bytes of one part of an upload: several pieces of the largest kind."""
 
+SUMMARY: Final = 20
+"""Hosts, swarms, machines, jobs and troubles in a summary, of each: what people can take in."""
+
 SMALL: Final = 512 * 1024
 """Bytes of a datum that may come with its description in one request: as base64 they fit into a body."""
 

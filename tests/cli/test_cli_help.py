@@ -33,6 +33,7 @@ def test_every_group_is_there():
         "demo",
         "explain",
         "health",
+        "top",
         "backup",
         "restore",
         "token",
