@@ -87,6 +87,8 @@ class Summaries:
         wanted |= {one.disk for one in busiest.machines} | {one.uid for one in busiest.copies_failed}
         data = await self._known.data.get(wanted)
         names: dict[str, str] = {uid: datum.data.name for uid, datum in data.items()}
+        owners = sorted(busiest.owners, key=lambda one: (-sum(busiest.owners[one].values()), one))[: limits.SUMMARY]
+        called = await self._store.names({*owners, *(one.owner for one in busiest.runs)})
         hosts = self._known.hosts
         states = Counter(record.state for record in hosts.records().values())
         return SummaryReply(
@@ -117,13 +119,19 @@ class Summaries:
                 for one in busiest.machines
             ],
             live_jobs=[
-                JobSummary(uid=one.job, name=one.name, owner=one.owner, host_name=hosts.name(one.host), since=one.since)
+                JobSummary(
+                    uid=one.job,
+                    name=one.name,
+                    owner=one.owner,
+                    owner_name=called.get(one.owner, ""),
+                    host_name=hosts.name(one.host),
+                    since=one.since,
+                )
                 for one in busiest.runs
             ],
             owners=[
-                OwnerSummary(owner=owner, jobs=jobs)
-                for owner, jobs in sorted(busiest.owners.items(), key=lambda one: (-sum(one[1].values()), one[0]))
-            ][: limits.SUMMARY],
+                OwnerSummary(owner=one, owner_name=called.get(one, ""), jobs=busiest.owners[one]) for one in owners
+            ],
             troubles=self._troubles(now, counted, busiest, names),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from bitdew.core.states import INTENDED, JOB, MACHINE, RUN, JobState, MachineSta
 
 from ..catalog.among import among
 from ..catalog.database import Database
+from ..catalog.tables import CertificateRow
 from .jobs.tables import JobRow, RunRow
 from .tables import MachineRow, PlacementRow
 
@@ -103,6 +105,13 @@ class SummaryStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def names(self, owners: Collection[str]) -> dict[str, str]:
+        """What people are called. Raises HostError `storage.failed`."""
+        query = select(CertificateRow.subject_id, CertificateRow.name).order_by(CertificateRow.expires)
+        async with self._database.read() as session:
+            rows = await session.execute(query.where(among(CertificateRow.subject_id, owners)))
+            return {row[0]: row[1] for row in rows}  # the newest certificate's is the last
 
     async def busiest(self, most: int, lately: datetime) -> Busiest:
         """So many of each kind at most; of what failed, what did since `lately`. In one consistent view.

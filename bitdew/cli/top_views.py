@@ -165,7 +165,7 @@ class Picture:
             ("JOBS OF", ">QUEUED", ">RUNNING"),
             [
                 [
-                    one.owner,
+                    _person(one),
                     str(one.jobs.get(JobState.QUEUED, 0)),
                     str(sum(number for state, number in one.jobs.items() if state is not JobState.QUEUED)),
                 ]
@@ -193,7 +193,13 @@ class Picture:
         yield _Section(
             ("JOB", "NAME", "OF", "HOST", ">SINCE"),
             [
-                [one.uid[:8], one.name, one.owner, one.host_name, _since(seen.at, one.since).rstrip(" :")]
+                [
+                    one.uid[:8],
+                    one.name,
+                    _person(one),
+                    one.host_name,
+                    _since(seen.at, one.since).rstrip(" :"),
+                ]
                 for one in seen.live_jobs
             ],
         )
@@ -227,6 +233,10 @@ def _shared(sections: Sequence[_Section], room: int) -> list[tuple[_Section, int
     return [(sections[number], rows) for number, rows in given.items() if rows]
 
 
+def _person(one: m.OwnerSummary | m.JobSummary) -> str:
+    return one.owner_name or one.owner[:8]
+
+
 def _line(*parts: str, style: str = "") -> Text:
     return Text(printable("; ".join(part for part in parts if part)), style=style, no_wrap=True, overflow="ellipsis")
 
@@ -236,7 +246,7 @@ def _counts(what: str, counts: Mapping[Any, int], more: str = "") -> Text:
     there = [(state, number) for state, number in counts.items() if number]
     for place, (state, number) in enumerate(there):
         line.append(", " if place else "")
-        line.append(f"{number} {state}", style=STYLES.get(state, ""))  # type: ignore[call-overload]
+        line.append(f"{number} {state}", style=STYLES.get(state, ""))
     return line.append(("; " if there else "none; ") + more if more else "" if there else "none")
 
 

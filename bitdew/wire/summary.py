@@ -60,6 +60,7 @@ class JobSummary(Model):
     uid: UidText
     name: str
     owner: str
+    owner_name: str
     host_name: str
     since: datetime
 
@@ -68,6 +69,7 @@ class OwnerSummary(Model):
     """The jobs of one user that have not ended."""
 
     owner: str
+    owner_name: str
     jobs: dict[JobState, int]
 
 

@@ -50,7 +50,7 @@ def look(seconds: float = 0.0, *, swarms: int = 1, held: int = 1, done: int = 0,
         "busy_hosts": [],
         "live_machines": [],
         "live_jobs": [],
-        "owners": [m.OwnerSummary(owner="ann", jobs={JobState.QUEUED: 10, JobState.RUNNING: 2})],
+        "owners": [m.OwnerSummary(owner="1" * 32, owner_name="ann", jobs={JobState.QUEUED: 10, JobState.RUNNING: 2})],
         "troubles": [],
     }
     return m.SummaryReply.model_validate(said | more)
@@ -69,8 +69,10 @@ def full(number: int = 20) -> m.SummaryReply:
         live_machines=[
             m.MachineSummary(uid=uid, disk="hep", host_name="h", state="running", since=old) for uid in uids
         ],
-        live_jobs=[m.JobSummary(uid=uid, name="fit", owner="ann", host_name="h", since=old) for uid in uids],
-        owners=[m.OwnerSummary(owner=f"user-{uid[-2:]}", jobs={JobState.QUEUED: 1}) for uid in uids],
+        live_jobs=[
+            m.JobSummary(uid=uid, name="fit", owner=uid, owner_name="ann", host_name="h", since=old) for uid in uids
+        ],
+        owners=[m.OwnerSummary(owner=uid, owner_name=f"user-{uid[-2:]}", jobs={JobState.QUEUED: 1}) for uid in uids],
         troubles=[
             m.Trouble(kind="host", subject=uid, what=f"the host {uid[-2:]} is lost \x1b[31m" + "x" * 200, since=old)
             for uid in uids

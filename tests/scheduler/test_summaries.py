@@ -10,7 +10,7 @@ import pytest
 from bitdew.scheduler.summary_store import SummaryStore
 
 from bitdew.core.errors import BitDewError
-from bitdew.core.job import JobSpec
+from bitdew.core.job import Caps, JobSpec
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import HostState, JobState, MachineState, PlacementState
 from bitdew.testing.grid import Grid
@@ -63,8 +63,25 @@ async def test_machines_jobs_and_who_wants_them_are_shown(grid: Grid, make_host,
     seen = await look(grid)
     assert [(one.disk, one.host_name, one.state) for one in seen.live_machines] == [("disk", "pc", "running")]
     assert (seen.machines[MachineState.RUNNING], seen.jobs[JobState.QUEUED]) == (1, 2)
-    assert [one.jobs for one in seen.owners] == [{JobState.QUEUED: 2}]
+    assert [(one.owner_name, one.jobs) for one in seen.owners] == [("operator", {JobState.QUEUED: 2})]
     assert [(one.name, one.machines) for one in seen.busy_hosts] == [("pc", 1)]
+
+
+async def test_jobs_that_run_are_shown_with_their_hosts_and_users(grid: Grid, until: Until) -> None:
+    await grid.add_host("vm", jobs="anything", memory=2**31, cpus=2)
+    spec = JobSpec(("python3", "-c", "import time; time.sleep(600)"), caps=Caps(memory=2**28))
+    (job,) = await grid.client.submit(spec, name="fit")
+
+    async def runs() -> m.SummaryReply | None:
+        grid.clock.skip(1)
+        seen = await grid.client.summary()
+        return seen if seen.live_jobs else None
+
+    seen = await until(runs, 60)
+    shown = [(one.uid, one.name, one.owner_name, one.host_name) for one in seen.live_jobs]
+    assert shown == [(job.uid, "fit", "operator", "vm")]
+    assert [(one.name, one.jobs) for one in seen.busy_hosts] == [("vm", 1)]
+    await grid.client.cancel_job(job.uid)
 
 
 async def test_troubles_are_told_with_their_reasons(grid: Grid, make_host, add_disk, until: Until) -> None:
@@ -73,7 +90,7 @@ async def test_troubles_are_told_with_their_reasons(grid: Grid, make_host, add_d
     order = await host.order(OrderKind.PLACE)
     reason = m.ErrorView(key="storage.full", message="There is no room", why="5 bytes are left", do="")
     await host.tell(host.copy(order, PlacementState.FAILED, reason=reason))
-    (failed,) = (await look(grid)).troubles
+    (failed,) = (await grid.client.summary()).troubles
     assert (failed.kind, failed.what) == (
         "copy",
         "the copy disk on pc failed: There is no room: 5 bytes are left",
