@@ -18,6 +18,8 @@ from bitdew.wire.models import (
     MachineView,
     PlacementView,
     SnapshotModel,
+    SummaryReply,
+    SwarmSummary,
     TokenView,
     WhereReply,
 )
@@ -241,6 +243,31 @@ class ProfileRemoved(Model):
 
     removed: str
     folder: str
+
+
+class SwarmPicture(SwarmSummary):
+    """A swarm that fills, and how fast."""
+
+    rate: float | None = None
+    """Bytes a second that hosts get of it together; null until there were two looks."""
+    left: float | None = None
+    """Seconds until the copies on their way are there, at that rate."""
+
+
+class GridPicture(SummaryReply):
+    """The grid at one moment, and how fast what moves does."""
+
+    swarms: list[SwarmPicture]  # type: ignore[assignment]  # each is a SwarmSummary, and nobody adds to them
+    repository_rate: float | None = None
+    """Bytes a second that leave the repository."""
+    jobs_per_minute: float | None = None
+    """Jobs that become done in a minute."""
+
+
+class GridAway(Model):
+    """The service did not answer; it is asked again."""
+
+    why: str
 
 
 class ServiceHealth(Model):

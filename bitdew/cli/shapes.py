@@ -64,6 +64,7 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
     "token create": ("TokenMade",),
     "token ls": ("TokenList",),
     "token revoke": ("TokenRevoked",),
+    "top": ("GridPicture", "GridAway"),
     "user join": ("ProfileView",),
     "user show": ("ProfileView",),
     "vm deploy": ("DeploymentView", "ConsoleReply"),

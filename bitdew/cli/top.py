@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from bitdew.wire import models as m
 
+    from .documents import GridPicture
+
 PAUSE: Final = 2.0
 """Seconds after which a service that is away is asked again."""
 SOONEST: Final = 0.25
 """Seconds between two questions, at least."""
-VERSION: Final = 1
-"""The version of the JSON document's shape."""
 
 Every = Annotated[
     float, typer.Option("--every", min=1, max=3600, metavar="SECONDS", help="How often it is drawn anew.")
@@ -101,10 +101,12 @@ def _may_pass(fault: BitDewError) -> bool:
 
 
 @contextmanager
-def _screen(output: Output) -> Iterator[Callable[[Picture, dict[str, Any] | None], None]]:
+def _screen(output: Output) -> Iterator[Callable[[Picture, GridPicture | None], None]]:
     """Where pictures are drawn: over each other on a terminal, one after the other elsewhere."""
     if output.as_json:
-        yield lambda picture, found: output.line(found or {"version": VERSION, "away": picture.away})
+        from .documents import GridAway
+
+        yield lambda picture, found: output.line(found or GridAway(why=picture.away))
     elif not output.out.is_terminal:
         yield lambda picture, _: output.show(picture)
     else:
@@ -128,15 +130,12 @@ def _resizing(draw: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(number)
 
 
-def document(seen: m.SummaryReply, rates: Rates) -> dict[str, Any]:
+def document(seen: m.SummaryReply, rates: Rates) -> GridPicture:
     """What programs are told: the summary, with the rates."""
-    found = seen.model_dump(mode="json", exclude={"again"})
-    for one in found["swarms"]:
-        one["rate"], one["left"] = rates.of(one["data"]), rates.left(one["data"])
-    return {
-        "version": VERSION,
-        "away": "",
-        **found,
-        "repository_rate": rates.repository,
-        "jobs_per_minute": rates.jobs_per_minute,
-    }
+    from .documents import GridPicture, SwarmPicture
+
+    swarms = [
+        SwarmPicture(**one.model_dump(), rate=rates.of(one.data), left=rates.left(one.data)) for one in seen.swarms
+    ]
+    more = {"repository_rate": rates.repository, "jobs_per_minute": rates.jobs_per_minute}
+    return GridPicture(**{**dict(seen), "swarms": swarms, **more})

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from bitdew.cli.output import json_line
 from bitdew.cli.top import document
 from bitdew.cli.top_views import SPAN, Picture, Rates
 from bitdew.core.states import HostState, JobState, MachineState, PlacementState
@@ -136,14 +137,12 @@ def test_rates_are_the_difference_between_looks() -> None:
     assert rates.of("0" * 32) is None
 
 
-def test_programs_get_one_versioned_document() -> None:
+def test_programs_get_one_document_of_a_shape() -> None:
     rates = Rates()
     rates.take(look(0))
     rates.take(seen := look(10, done=500))
-    found = document(seen, rates)
-    assert json.loads(json.dumps(found)) == found
-    assert (found["version"], found["away"], found["swarms"][0]["rate"], found["swarms"][0]["left"]) == (1, "", 50, 30)
-    assert "again" not in found
+    found = json.loads(json_line(document(seen, rates)))
+    assert (found["schema"], found["swarms"][0]["rate"], found["swarms"][0]["left"]) == ("GridPicture/1", 50, 30)
 
 
 def test_it_is_printed_once_and_as_json_by_a_real_service(bitdew, daemon, home) -> None:
@@ -153,7 +152,7 @@ def test_it_is_printed_once_and_as_json_by_a_real_service(bitdew, daemon, home) 
     assert "hosts    none" in shown.out
     assert "\x1b" not in shown.out
     found = bitdew("top", "--once", "--json").document
-    assert (found["version"], found["leads"], found["data"]) == (1, True, 0)
+    assert (found["leads"], found["data"], found["repository_rate"]) == (True, 0, None)
     assert bitdew("top", "--every", 0, "--json").key == "input.invalid"
 
 
@@ -182,13 +181,18 @@ def test_it_says_when_the_service_is_away_and_goes_on_once_it_is_back(daemon, ho
     service = daemon("serve", "--port", 0, home=home)
     port = service.ready["url"].rsplit(":", 1)[1]
     top = watching("--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert json.loads(top.stdout.readline())["away"] == ""
+
+    def told() -> dict[str, object]:
+        return json.loads(top.stdout.readline())
+
+    assert told()["schema"] == "GridPicture/1"
     service.close()
-    while not (found := json.loads(top.stdout.readline()))["away"]:
-        assert found["version"] == 1
-    assert found == {"version": 1, "away": found["away"]}
+    while (found := told())["schema"] == "GridPicture/1":
+        pass
+    assert found["schema"] == "GridAway/1"
+    assert "asking again" in found["why"]
     daemon("serve", "--port", port, home=home)
-    while json.loads(top.stdout.readline())["away"]:
+    while told()["schema"] == "GridAway/1":
         pass
     top.send_signal(signal.SIGINT)
     _rest, said = top.communicate(timeout=60)
