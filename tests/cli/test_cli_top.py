@@ -163,6 +163,8 @@ def watching(home, daemon, bitdew):
 
     def start(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
         environment = os.environ | {"BITDEW_HOME": str(home), "TERM": "xterm-256color"}
+        for name in ("COLUMNS", "LINES"):  # they would stand for the terminal's own size, as in pytest's workers
+            environment.pop(name, None)
         command = [sys.executable, "-P", "-m", "bitdew", "top", "--every", "1", *arguments]
         started.append(subprocess.Popen(command, env=environment, start_new_session=True, **more))
         return started[-1]

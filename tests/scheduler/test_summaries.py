@@ -68,7 +68,7 @@ async def test_machines_jobs_and_who_wants_them_are_shown(grid: Grid, make_host,
 
 
 async def test_jobs_that_run_are_shown_with_their_hosts_and_users(grid: Grid, until: Until) -> None:
-    await grid.add_host("vm", jobs="anything", memory=2**31, cpus=2)
+    host = await grid.add_host("vm", jobs="anything", memory=2**31, cpus=2)
     spec = JobSpec(("python3", "-c", "import time; time.sleep(600)"), caps=Caps(memory=2**28))
     (job,) = await grid.client.submit(spec, name="fit")
 
@@ -82,6 +82,11 @@ async def test_jobs_that_run_are_shown_with_their_hosts_and_users(grid: Grid, un
     assert shown == [(job.uid, "fit", "operator", "vm")]
     assert [(one.name, one.jobs) for one in seen.busy_hosts] == [("vm", 1)]
     await grid.client.cancel_job(job.uid)
+
+    async def ended() -> bool:
+        return not host.worker.jobs.attempts
+
+    await until(ended, 60)
 
 
 async def test_troubles_are_told_with_their_reasons(grid: Grid, make_host, add_disk, until: Until) -> None:
