@@ -31,6 +31,7 @@ from bitdew.core.host import Endpoint
 from bitdew.core.ids import Uid, new_uid
 from bitdew.lock import HomeLock
 from bitdew.rooms import Rooms
+from bitdew.scheduler.jobs.inputs import QUOTA
 from bitdew.scheduler.jobs.provisioning import IDLE
 from bitdew.scheduler.planner import PlannerSettings
 from bitdew.swarm.credentials import SwarmCredentials
@@ -80,6 +81,7 @@ class ServiceSettings:
         repository: The repository's folder, where several services share one; None for the one in `home`.
         scrub_days: Within how many days all of the repository is read back; 0 for never.
         job_days: How long jobs that ended are known, with their logs and results that nobody keeps; 0 for ever.
+        input_quota: Bytes that a user may have put for jobs (`job submit --in FILE`).
         machines_idle: Seconds after which machines end that were deployed for jobs (`--provision`) and have none.
         planner: The planner's figures.
     """
@@ -99,6 +101,7 @@ class ServiceSettings:
     repository: Path | None = None
     scrub_days: float = 7.0
     job_days: float = 30.0
+    input_quota: int = QUOTA
     machines_idle: float = IDLE
     planner: PlannerSettings = field(default_factory=PlannerSettings)
 
@@ -173,6 +176,7 @@ class Service:
             join=self._join,
             scrub_days=settings.scrub_days,
             job_days=settings.job_days,
+            input_quota=settings.input_quota,
             machines_idle=settings.machines_idle,
         )
         await self.rooms.open()

@@ -64,7 +64,8 @@ from bitdew.scheduler.http import (
 )
 from bitdew.scheduler.inner_hosts import InnerHosts
 from bitdew.scheduler.intake import Intake
-from bitdew.scheduler.jobs.http import job_routes, retiring_routes, run_routes
+from bitdew.scheduler.jobs.http import input_routes, job_routes, retiring_routes, run_routes
+from bitdew.scheduler.jobs.inputs import QUOTA
 from bitdew.scheduler.jobs.room import JobRoom
 from bitdew.scheduler.jobs.standing_http import standing_routes
 from bitdew.scheduler.known import Known
@@ -118,6 +119,7 @@ class Rooms:
         join: Callable[[], Awaitable[Swarm]],
         scrub_days: float,
         job_days: float = 30.0,
+        input_quota: int = QUOTA,
         machines_idle: float,
     ) -> None:
         """Nothing here waits for anything, and nothing is read before `open`.
@@ -168,11 +170,13 @@ class Rooms:
             data=self.data,
             attributes=self.attributes,
             publishing=self.publishing,
+            small=self._small,
             disks=self.disks,
             deployments=deployments,
             inner=self.inner,
             draining=draining,
             machines_idle=machines_idle,
+            input_quota=input_quota,
         )
         self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
         self.sought = Sought(self._known)
@@ -286,7 +290,9 @@ class Rooms:
                 events = await self._events.forget(self._clock.now() - KEPT)
                 machines = await self._clearing.purge(self._clock.now() - KEPT)
                 jobs = await self._forget_jobs()
-                log.info("what is old is forgotten", orders=gone, events=events, machines=machines, jobs=jobs)
+                inputs = await self.jobs.inputs.tidy()
+                told = {"orders": gone, "events": events, "machines": machines, "jobs": jobs, "inputs": inputs}
+                log.info("what is old is forgotten", **told)
             except Exception:
                 log.exception("what is old could not be forgotten; it is tried again")
 
@@ -343,6 +349,7 @@ def all_routes() -> list[Route]:
         errand_routes(unused),  # type: ignore[arg-type]
         watching_routes(unused, unused, unused),  # type: ignore[arg-type]
         job_routes(unused, unused),  # type: ignore[arg-type]
+        input_routes(unused),  # type: ignore[arg-type]
         standing_routes(unused),  # type: ignore[arg-type]
         run_routes(unused, unused),  # type: ignore[arg-type]
         retiring_routes(unused, unused),  # type: ignore[arg-type]

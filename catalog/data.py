@@ -176,13 +176,25 @@ class DataRoom:
         Raises:
             UserError: `data.not-found`, with the reason if its life has ended.
         """
+        return _alive(await self.find(name), name)
+
+    async def readable(self, name: str, caller: Subject) -> Datum:
+        """As `living`, for a person: what others put for their jobs is not there.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
+        return _alive(await self.shown(name, caller), name)
+
+    async def shown(self, name: str, caller: Subject) -> Datum:
+        """As `find`, for a person: what others put for their jobs is not there.
+
+        Raises:
+            UserError: `data.not-found`.
+        """
         datum = await self.find(name)
-        if not datum.alive:
-            at = f" at {datum.died:%Y-%m-%d %H:%M:%S} UTC" if datum.died else ""
-            because = datum.died_because.removeprefix(f"{datum.data.name} ends: ")
-            why = f"its life ended{at}" + (f": {because}" if because else "")
-            do = "Put it again, or list what there is: bitdew data ls"
-            raise error("data.not-found", f"There is no datum {name[:140]!r} any more", why=why, do=do, name=name[:140])
+        if datum.for_jobs and caller.role is not Role.OPERATOR and datum.data.owner != caller.subject_id:
+            raise datum_not_found(name, await self._attributes.data_like(name))
         return datum
 
     # Changing and ending
@@ -245,6 +257,17 @@ class DataRoom:
         datum = await self.living(name)
         require_mine(datum, caller, deed, name)
         return datum
+
+
+def _alive(datum: Datum, name: str) -> Datum:
+    """`datum`, which is called `name`, if it lives; else the error tells why it does not."""
+    if not datum.alive:
+        at = f" at {datum.died:%Y-%m-%d %H:%M:%S} UTC" if datum.died else ""
+        because = datum.died_because.removeprefix(f"{datum.data.name} ends: ")
+        why = f"its life ended{at}" + (f": {because}" if because else "")
+        do = "Put it again, or list what there is: bitdew data ls"
+        raise error("data.not-found", f"There is no datum {name[:140]!r} any more", why=why, do=do, name=name[:140])
+    return datum
 
 
 def _same_wishes(one: Datum, other: Datum) -> bool:

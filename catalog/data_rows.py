@@ -60,6 +60,7 @@ def data_values(datum: Datum) -> dict[str, Any]:
         "ends": datum.ends,
         "died": datum.died,
         "died_because": datum.died_because,
+        "for_jobs": datum.for_jobs,
     }
 
 

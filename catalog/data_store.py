@@ -53,6 +53,7 @@ class Datum:
         signed: The same as it is handed to workers, who verify it themselves.
         seeded: Whether its publisher offers its bytes, or did.
         origin: Where the publisher offers them now.
+        for_jobs: Whether its owner put it for jobs of his own: nobody else is shown it, and it goes with them.
     """
 
     data: Data
@@ -68,6 +69,7 @@ class Datum:
     signed: SignedRecord | None = None
     seeded: bool = False
     origin: Endpoint | None = None
+    for_jobs: bool = False
 
     @property
     def can_move(self) -> bool:
@@ -193,9 +195,17 @@ class DataStore:
         """All data that are alive, by name. In a large grid these are many: see `search`."""
         return await self._all(DATA.where(DataRow.alive).order_by(DataRow.name))
 
-    async def search(self, prefix: str = "", after: str | None = None, limit: int = 100) -> list[Datum]:
-        """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on."""
-        return await self._all(page(prefix, after, limit))
+    async def search(
+        self, prefix: str = "", after: str | None = None, limit: int = 100, *, viewer: str | None = ""
+    ) -> list[Datum]:
+        """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on.
+
+        Of those that were put for jobs only the `viewer`'s own; None sees all.
+        """
+        query = page(prefix, after, limit)
+        if viewer is not None:
+            query = query.where(or_(DataRow.for_jobs.is_(False), DataRow.owner == viewer))
+        return await self._all(query)
 
     async def disks(self, prefix: str = "", after: str | None = None, limit: int | None = None) -> list[Disk]:
         """As `search`, disks alone; all of them without a limit."""
@@ -372,7 +382,7 @@ def _datum(row: Row[Any], attribute: AttributeRecord) -> Datum:
     if seeded and row.origin_until is not None:
         origin = Endpoint.parse(row.origin_swarm)
     if row.payload is None:
-        return Datum(*told, seeded=seeded, origin=origin)
+        return Datum(*told, seeded=seeded, origin=origin, for_jobs=row.for_jobs)
     record = ImageRecord(
         uid=data.uid,
         name=row.name,

@@ -114,8 +114,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events are asked for; what is not said lets all pass."""
+    """Which events are asked for; what is not said lets all pass.
 
+    Of data that were put for jobs only the `viewer`'s own are told; None hears of all.
+    """
+
+    viewer: str | None
     data: Uid | None = None
     attribute: Uid | None = None
     kinds: frozenset[str] = frozenset()
@@ -202,6 +206,8 @@ def _query(wanted: Filter, start: int, end: int, limit: int) -> Any:
     columns = (EventRow.seq, EventRow.at, EventRow.kind, EventRow.data, EventRow.host, EventRow.why)
     query = select(*columns, DataRow.name, DataRow.size).join(DataRow, DataRow.uid == EventRow.data)
     query = query.where(EventRow.seq > start, EventRow.seq <= end)
+    if wanted.viewer is not None:
+        query = query.where(DataRow.for_jobs.is_(False) | (DataRow.owner == wanted.viewer))
     if wanted.data is not None:
         query = query.where(EventRow.data == wanted.data)
     if wanted.attribute is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 
 from bitdew.core.clock import Clock
@@ -105,6 +106,10 @@ class Publishing:
         content = await self._uploads.receive_all(upload.uid, chunks)
         return UploadDone(root=content.root, size=content.size)
 
+    def promised(self, sender: Subject, *, but: str) -> int:
+        """Bytes of the sender's uploads under way, but of the one called `but`."""
+        return self._uploads.promised(sender.subject_id, but=but)
+
     def show(self, uid: str, sender: Subject) -> UploadView:
         """What of an upload is there, and stays. Raises UserError `upload.not-found`."""
         upload = self._uploads.upload(uid, sender.subject_id)
@@ -133,6 +138,7 @@ class Publishing:
         owner: str | None = None,
         root: str | None = None,
         beside: Callable[[Uid], Beside] | None = None,
+        for_jobs: bool = False,
     ) -> Uid:
         """Make an upload a datum; or fill the one of its name that waits for these bytes, which keeps its wishes.
 
@@ -143,6 +149,7 @@ class Publishing:
             owner: Whose the datum is, if not the sender's.
             root: What the bytes must be, if that is known.
             beside: What is to be stored of a new datum in the same moment. If it refuses, nothing is.
+            for_jobs: Whether it is for jobs of the sender's own.
 
         Raises:
             UserError: `upload.not-found`, `input.invalid` before it is complete, `disk.changed`, `disk.name-taken`,
@@ -162,7 +169,7 @@ class Publishing:
             who, now = owner or sender.subject_id, self._clock.now()
             attribute = await self._attributes.resolve(asked.attribute, who)
             metainfo = await asyncio.to_thread(build_metainfo, content)
-            datum = new_datum(upload.name, metainfo, asked.kind, attribute, who, now)
+            datum = replace(new_datum(upload.name, metainfo, asked.kind, attribute, who, now), for_jobs=for_jobs)
             also = beside(datum.data.uid) if beside is not None else None
             await to_the_end(self._contents.keep(upload, datum, beside=also))
         self._data.changed([datum.data.uid])

@@ -39,10 +39,12 @@ class _Coming:
         metainfo: What its bytes are.
         kept: The datum that it made, or that waited for it.
         filled: Whether the datum was there and waited.
+        for_jobs: Whether it is for jobs of the sender's own.
     """
 
     asked: WholeRequest
     sender: Subject
+    for_jobs: bool = False
     metainfo: Metainfo | None = None
     kept: Datum | None = None
     filled: bool = False
@@ -64,8 +66,10 @@ class SmallData:
         self._waiting: list[_Coming] = []
         self._keeping = asyncio.Lock()
 
-    async def put(self, asked: WholeRequest, sender: Subject) -> tuple[Datum, bool]:
+    async def put(self, asked: WholeRequest, sender: Subject, *, for_jobs: bool = False) -> tuple[Datum, bool]:
         """Make these bytes a datum, or fill the one of its name that waits for them, which keeps its wishes.
+
+        `for_jobs`: it is for jobs of the sender's own.
 
         Returns:
             The datum, and whether it is new.
@@ -76,7 +80,7 @@ class SmallData:
                 `storage.failed`.
         """
         checked_name(asked.name)
-        coming = _Coming(asked, sender)
+        coming = _Coming(asked, sender, for_jobs)
         self._waiting.append(coming)
         async with self._keeping:
             # Whoever comes first keeps what has come while the ones before were kept.
@@ -126,7 +130,8 @@ class SmallData:
                     coming.kept, coming.filled = replace(there, awaited=False, damaged=False), True
                 elif metainfo is not None:
                     record = await records.of(asked.attribute, sender.subject_id)
-                    coming.kept = new_datum(asked.name, metainfo, asked.kind, record, sender.subject_id, now)
+                    datum = new_datum(asked.name, metainfo, asked.kind, record, sender.subject_id, now)
+                    coming.kept = replace(datum, for_jobs=coming.for_jobs)
             except BitDewError as fault:
                 coming.fault = fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .database import Base, UtcDateTime
@@ -49,6 +49,7 @@ class DataRow(Base):
         ),
         Index("ix_data_name_dead", "name", sqlite_where=text("alive = 0"), postgresql_where=text("NOT alive")),
         Index("ix_data_attribute", "attribute", "alive", "uid"),
+        Index("ix_data_for_jobs", "owner", "alive", sqlite_where=text("for_jobs"), postgresql_where=text("for_jobs")),
     )
 
     uid: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -69,6 +70,8 @@ class DataRow(Base):
     """When its life ends, if its attribute says a date or a duration."""
     died: Mapped[datetime | None] = mapped_column(UtcDateTime)
     died_because: Mapped[str] = mapped_column(Text, default="")
+    for_jobs: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether its owner put it for jobs of his own: nobody else is shown it, and it goes with them."""
 
 
 class OriginRow(Base):

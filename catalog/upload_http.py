@@ -46,8 +46,9 @@ def upload_routes(publishing: Publishing) -> Routes:
         await publishing.abandon(call.path["upload"], call.caller)
         return Nothing()
 
-    # What a host may send are the results of its runs: such uploads begin, and become data, elsewhere.
-    senders = PUBLISHERS | {Role.WORKER}
+    # What a host may send are the results of its runs, and a user what his jobs read: such uploads begin, and become
+    # data, elsewhere.
+    senders = PUBLISHERS | {Role.WORKER, Role.USER}
     routes.add("POST", "/v1/uploads", begin, body=UploadRequest, roles=PUBLISHERS)
     routes.add("GET", "/v1/uploads/{upload}", show, roles=senders)
     routes.add("PUT", "/v1/uploads/{upload}", receive, roles=senders, streams=True)

@@ -128,6 +128,11 @@ class Uploads:
         """The uploads that can be gone on with."""
         return tuple(self._uploads)
 
+    def promised(self, owner: str, *, but: str) -> int:
+        """Bytes of this sender's uploads that go on, as they are to be, but of the one called `but`."""
+        its = (one for one in self._uploads.values() if one.about.owner == owner and not self._is_stale(one))
+        return sum(one.size for one in its if one.name != but)
+
     async def begin(self, about: About) -> Upload:
         """Make room for an upload; or find the one that the same sender began for the same bytes.
 
@@ -175,9 +180,11 @@ class Uploads:
         return max(0, usage.free - RESERVE - sum(upload.lacking for upload in self._uploads.values()))
 
     async def _forget_stale(self) -> None:
-        now = self._clock.monotonic()
-        for stale in [u.uid for u in self._uploads.values() if not u.parts and now - u.touched > FORGET]:
+        for stale in [upload.uid for upload in self._uploads.values() if self._is_stale(upload)]:
             await self.abandon(stale)
+
+    def _is_stale(self, upload: Upload) -> bool:
+        return not upload.parts and self._clock.monotonic() - upload.touched > FORGET
 
     def upload(self, uid: str, owner: str | None = None) -> Upload:
         """The upload under way, of `owner` if one is named.

@@ -61,7 +61,7 @@ def shown_data_routes(disks: Disks, small: SmallData, views: Views) -> Routes:
 
     async def whole(call: Call[WholeRequest]) -> DataView:
         datum, is_new = await small.put(call.body, call.caller)
-        return views.data_view(datum, []) if is_new else await views.datum(datum.data.uid)
+        return views.data_view(datum, []) if is_new else await views.datum(datum.data.uid, call.caller)
 
     async def add(call: Call[DiskRequest]) -> DiskView:
         return views.disk_view(await disks.add(call.body, call.caller), [])
@@ -75,17 +75,17 @@ def shown_data_routes(disks: Disks, small: SmallData, views: Views) -> Routes:
 
     async def show_data(call: Call[Nothing]) -> DataList:
         prefix, after = call.query.get("prefix", "")[:128], call.query.get("after", "")[:128] or None
-        return await views.data(prefix, after, _page(call))
+        return await views.data(prefix, after, _page(call), call.caller)
 
     async def show_datum(call: Call[Nothing]) -> DataView:
-        return await views.datum(call.path["name"])
+        return await views.datum(call.path["name"], call.caller)
 
     async def where(call: Call[Nothing]) -> WhereReply:
         since, seconds = int(call.number("since", 0, 2**53)), call.number("wait", 0, limits.LONGEST_POLL)
-        return await views.where(call.path["name"], since, seconds)
+        return await views.where(call.path["name"], since, seconds, call.caller)
 
     async def explain(call: Call[Nothing]) -> ExplainReply:
-        return await views.explain(call.path["name"])
+        return await views.explain(call.path["name"], call.caller)
 
     routes.add("POST", "/v1/whole", whole, body=WholeRequest, roles=PUBLISHERS)
     routes.add("POST", "/v1/disks", add, body=DiskRequest, roles=PUBLISHERS)
@@ -185,6 +185,7 @@ def event_routes(telling: Telling) -> Routes:
     async def events(call: Call[Nothing]) -> EventsReply:
         return await telling.events(
             call.query.get("after", ""),
+            call.caller,
             data=call.query.get("data", ""),
             attribute=call.query.get("attribute", ""),
             kinds=call.query.get("kinds", ""),

@@ -238,9 +238,14 @@ def _duration(seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` spell; its exit code."""
+    return carried_out(app, "python -m bitdew.scheduler.simulate", arguments)
+
+
+def carried_out(command: typer.Typer, called: str, arguments: Sequence[str] | None) -> int:
+    """Run a simulator's command, `called` so, and say what is wrong as all commands do; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        ended = app(args=given, prog_name="python -m bitdew.scheduler.simulate", standalone_mode=False)
+        ended = command(args=given, prog_name=called, standalone_mode=False)
     except BitDewError as fault:
         return _tell(fault, as_json="--json" in given)
     except KeyboardInterrupt:
@@ -249,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(fault, typer.BadParameter.__bases__):  # what is wrong usage: typer exports one kind only
             raise
         shown = getattr(fault, "format_message", fault.__str__)()
-        do = "See what it takes: python -m bitdew.scheduler.simulate --help"
+        do = f"See what it takes: {called} --help"
         return _tell(error("input.invalid", str(shown).rstrip("."), do=do), as_json="--json" in given)
     return ended if isinstance(ended, int) else 0
 

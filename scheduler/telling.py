@@ -6,6 +6,7 @@ Owns the wait for what comes next. What is written stands in the catalog's log.
 from __future__ import annotations
 
 from bitdew.core.errors import error
+from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import EventsReply, EventView
 
 from ..catalog.data import DataRoom
@@ -24,12 +25,13 @@ class Telling:
         self._log = EventLog(known.database)
 
     async def events(
-        self, after: str, *, data: str, attribute: str, kinds: str, limit: int, seconds: float
+        self, after: str, caller: Subject, *, data: str, attribute: str, kinds: str, limit: int, seconds: float
     ) -> EventsReply:
         """What happened after a cursor, held open until there is something, `seconds` at most.
 
         Args:
             after: A cursor; "" for the oldest event that is kept, "now" for the place behind the newest.
+            caller: Who asks.
             data: Only of this datum, by name or uid; "" for all.
             attribute: Only of data that have this attribute, by name or uid; "" for all.
             kinds: Only these kinds, with commas between them; "" for all.
@@ -39,7 +41,7 @@ class Telling:
         Raises:
             UserError: `input.invalid`, `data.not-found`, `attribute.not-found`.
         """
-        wanted = await self._filter(data, attribute, kinds)
+        wanted = await self._filter(data, attribute, kinds, caller)
         if after == "now":
             return EventsReply(events=[], next=str(await self._log.newest()))
         cursor = Cursor.parse(after) if after else None
@@ -55,16 +57,17 @@ class Telling:
             events = [self._view(one) for one in page.events]
             return EventsReply(events=events, next=str(page.next), missed=page.missed)
 
-    async def _filter(self, data: str, attribute: str, kinds: str) -> Filter:
+    async def _filter(self, data: str, attribute: str, kinds: str, caller: Subject) -> Filter:
         asked = frozenset(filter(None, kinds.split(",")))
         if unknown := sorted(asked - KINDS):
             do = f"The kinds of events are {', '.join(sorted(KINDS))}."
             raise error("input.invalid", f"There are no events {unknown[0][:60]!r}", do=do)
-        uid = (await self._data.find(data)).data.uid if data else None
+        uid = (await self._data.shown(data, caller)).data.uid if data else None
         named = await self._log.attribute(attribute) if attribute else None
         if attribute and named is None:
             raise error("attribute.not-found", f"There is no attribute {attribute[:140]!r}", name=attribute[:140])
-        return Filter(uid, named, asked)
+        viewer = None if caller.role is Role.OPERATOR else caller.subject_id
+        return Filter(viewer, uid, named, asked)
 
     def _view(self, one: Logged) -> EventView:
         return EventView(

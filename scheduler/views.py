@@ -9,6 +9,7 @@ from typing import Any
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid
 from bitdew.core.states import INTENDED, PlacementState
+from bitdew.trust.roles import Role, Subject
 from bitdew.wire.models import (
     DataList,
     DataView,
@@ -48,9 +49,10 @@ class Views:
 
     # Data ---------------------------------------------------------------------------------------------------------
 
-    async def data(self, prefix: str, after: str | None, limit: int) -> DataList:
-        """A page of the living data, by name."""
-        found = await self._known.data.search(prefix, after, limit + 1)
+    async def data(self, prefix: str, after: str | None, limit: int, caller: Subject) -> DataList:
+        """A page of the living data, by name; of those that were put for jobs the caller's own."""
+        viewer = None if caller.role is Role.OPERATOR else caller.subject_id
+        found = await self._known.data.search(prefix, after, limit + 1, viewer=viewer)
         page, more = found[:limit], len(found) > limit
         placements = await self._known.store.placements_of([datum.data.uid for datum in page])
         views = [self.data_view(datum, placements[datum.data.uid]) for datum in page]
@@ -73,22 +75,22 @@ class Views:
         disk = await self._disks.find(name)
         return self.disk_view(disk, await self._placements(disk.data.uid))
 
-    async def datum(self, name: str) -> DataView:
+    async def datum(self, name: str, caller: Subject) -> DataView:
         """One datum.
 
         Raises:
             UserError: `data.not-found`.
         """
-        datum = await self._data.find(name)
+        datum = await self._data.shown(name, caller)
         return self.data_view(datum, await self._placements(datum.data.uid))
 
-    async def where(self, name: str, since: int, seconds: float) -> WhereReply:
+    async def where(self, name: str, since: int, seconds: float, caller: Subject) -> WhereReply:
         """Where a datum is, held open until that is newer than version `since`.
 
         Raises:
             UserError: `data.not-found`, also if its life ends meanwhile.
         """
-        datum = await self._data.find(name)
+        datum = await self._data.shown(name, caller)
         uid = datum.data.uid
         await self._known.changes.wait(uid, since, seconds)
         version = self._known.changes.version(uid)
@@ -97,17 +99,17 @@ class Views:
         shown = [self._placement_view(p, datum) for p in placements if p.state in _SHOWN or p.freed]
         return WhereReply(version=version, data=self.data_view(datum, placements), placements=shown)
 
-    async def explain(self, name: str) -> ExplainReply:
+    async def explain(self, name: str, caller: Subject) -> ExplainReply:
         """Why a datum is where it is, and what happens next.
 
         Raises:
             UserError: `data.not-found`.
         """
-        uid = (await self._data.find(name)).data.uid
+        uid = (await self._data.shown(name, caller)).data.uid
         snapshot = await self._engine.snapshot([uid])
         told = explain(snapshot, uid, self._known.clock.now())
         return ExplainReply(
-            data=await self.datum(uid),
+            data=await self.datum(uid, caller),
             wanted=told.wanted,
             held=told.held,
             intended=told.intended,

@@ -90,6 +90,14 @@ def serve(
         float,
         typer.Option("--job-days", min=0, help="Days that ended jobs are known, with logs and results; 0 for ever."),
     ] = 30.0,
+    input_quota: Annotated[
+        str,
+        typer.Option(
+            "--input-quota",
+            metavar="SIZE",
+            help="What a user may have put for jobs (`job submit --in FILE`) at a time; 0 for nothing.",
+        ),
+    ] = "10GB",
     profile: Profile = "default",
     stop_with_parent: StopWithParent = False,
     as_json: Json = False,
@@ -115,6 +123,7 @@ def serve(
         authority=authority.absolute() if authority else None,
         repository=repository.absolute() if repository else None,
         job_days=job_days,
+        input_quota=parse_size(input_quota),
     )
     with unhurried(gap_in_output(as_json=as_json)):
         configure_log(as_json=as_json)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bitdew.core.ids import ContentRoot
 
+    from .source import ByteSource
+
 READ: Final = 4 * 2**20
 """Bytes that are read at once where a file is only identified."""
 MOST_HOLES: Final = 100_000
@@ -155,4 +157,16 @@ def root_of_file(path: Path) -> ContentRoot:
     except OSError as fault:
         why = fault.strerror or str(fault)
         raise error("disk.file-unreadable", f"{path} can't be read", why=why, path=str(path)) from None
+    return hasher.finish().root
+
+
+def root_of(source: ByteSource) -> ContentRoot:
+    """What the bytes of a source are. Blocks while it reads; what they are later is up to whoever sends them.
+
+    Raises:
+        BitDewError: as `ByteSource.read_at`.
+    """
+    hasher = ContentHasher(source.size)
+    for offset in range(0, source.size, READ):
+        hasher.update(source.read_at(offset, min(READ, source.size - offset)))
     return hasher.finish().root

@@ -6,12 +6,12 @@ Owns these calls and their order. Where a job runs is decided on the other side 
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bitdew.core.attribute import Attribute
-from bitdew.core.errors import BitDewError, error
+from bitdew.core.errors import error
 from bitdew.core.ids import checked_name, new_uid
 from bitdew.core.job_path import checked_path
 from bitdew.core.states import JOB, JobState
@@ -21,14 +21,15 @@ from bitdew.wire import models as m
 from .connection import GRACE, POLL, name_part
 from .data import DataCalls, chosen
 from .getting import GetCalls
-from .image import root_of_file
+from .image import FileSource
+from .inputs import put_for_jobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
-    from pathlib import Path
 
-    from bitdew.core.ids import ContentRoot
     from bitdew.core.job import JobSpec
+
+    from .source import ByteSource
 
 SUBMIT_SECONDS: Final = 120.0
 """Seconds that the service may take for ten thousand jobs: many times what it takes."""
@@ -37,8 +38,7 @@ FOLLOW_PAUSE: Final = 0.5
 
 
 INPUT: Final = Attribute.from_dict({"replica": 0, "lifetime": "30d"})
-"""What is true of a file that was put for jobs: copies are made where runs read it."""
-_ODD: Final = re.compile(r"[^A-Za-z0-9._]+")
+"""What is true of what a program puts for jobs and removes itself: copies are made where runs read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +104,20 @@ class JobCalls(DataCalls, GetCalls):
         )
         return (await self._call("POST", "/v1/jobs", m.JobList, body=asked, seconds=SUBMIT_SECONDS)).jobs
 
-    async def put_input(self, path: Path, *, sending: Callable[[int, int], None] | None = None) -> str:
-        """Make a file a datum for jobs to read, and give its name. The same bytes are put once; they live for 30 days.
+    async def put_input(
+        self, path: Path | ByteSource, *, label: str = "", sending: Callable[[int, int], None] | None = None
+    ) -> str:
+        """Put a file, or other bytes, for jobs of one's own to read, and give the uid of its datum.
+
+        The same bytes are put once. It lives as long as jobs read it, and a day longer; it goes when these are removed.
+        Nobody else is shown it.
 
         Raises:
-            BitDewError: as `put`.
+            BitDewError: `job.inputs-full`; as `put`.
         """
-        root = await asyncio.to_thread(root_of_file, path)
-        name = input_name(root, path.name)
-        if not await self.has_input(name, root):
-            await self.put(path, name, INPUT, sending=sending)
-        return name
-
-    async def has_input(self, name: str, root: ContentRoot) -> bool:
-        """Whether a living datum has this name and these bytes."""
-        try:
-            return (await self.datum(name)).root == root
-        except BitDewError as fault:
-            if fault.key != "data.not-found":
-                raise
-            return False
+        source = await asyncio.to_thread(FileSource, path) if isinstance(path, Path) else path
+        called = label or (path.name if isinstance(path, Path) else "bytes")
+        return await put_for_jobs(self._call, source, called, self.patience, sending)
 
     async def jobs(
         self, *, prefix: str = "", states: Sequence[JobState] = (), mine: bool = False
@@ -261,11 +255,6 @@ class JobCalls(DataCalls, GetCalls):
                 if progress is not None:
                     progress(done, total)
                 yield Fetched(job, one, target)
-
-
-def input_name(root: ContentRoot, label: str) -> str:
-    """The name of a datum that was put for jobs: the same for the same bytes, with a `label` for people."""
-    return f"in-{root[:16]}-{_ODD.sub('-', label)[-60:].strip('-.') or 'file'}"
 
 
 def _parts(path: str) -> list[str]:

@@ -13,19 +13,15 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError
 from bitdew.core.job import Caps, JobSpec
 from bitdew.core.units import parse_duration, parse_size
 
 from .datum import Datum
-from .jobs import INPUT, input_name
 from .memory import BytesSource
-from .whole import is_small, put_whole
 
 if TYPE_CHECKING:
     from bitdew.core.attribute import Attribute
-    from bitdew.core.ids import ContentRoot
     from bitdew.wire import models as m
 
     from .grid import BitDew
@@ -133,22 +129,8 @@ def spec_of(command: Sequence[str | os.PathLike[str]], options: JobOptions) -> J
 
 
 async def put_bytes(grid: BitDew, raw: bytes, label: str) -> str:
-    """Make bytes a datum for jobs to read, once, and give its name. Raises what `BitDew.put` does."""
-    root = await asyncio.to_thread(_root_of, raw)
-    name = input_name(root, label)
-    if await grid.has_input(name, root):
-        return name
-    source = BytesSource(raw)
-    try:
-        if is_small(source):
-            await put_whole(grid, source, name, INPUT)
-        else:
-            await grid.put(source, name, INPUT)
-    except BitDewError as fault:
-        # Whoever puts the same bytes in the same moment may have been quicker.
-        if fault.key != "disk.name-taken" or not await grid.has_input(name, root):
-            raise
-    return name
+    """Put bytes for jobs of one's own to read, once; the uid of their datum. Raises what `BitDew.put_input` does."""
+    return await grid.put_input(BytesSource(raw), label=label)
 
 
 # Inside ---------------------------------------------------------------------------------------------------------------
@@ -206,9 +188,3 @@ def _size(said: int | str) -> int:
 
 def _several(said: str | Sequence[str]) -> tuple[str, ...]:
     return (said,) if isinstance(said, str) else tuple(said)
-
-
-def _root_of(raw: bytes) -> ContentRoot:
-    hasher = ContentHasher(len(raw))
-    hasher.update(raw)
-    return hasher.finish().root

@@ -33,7 +33,7 @@ async def put_whole(grid: BitDew, source: ByteSource, name: str, attribute: Attr
         BitDewError: as `BitDew.put`.
     """
     checked_name(name, "datum's name")
-    raw, root = await asyncio.to_thread(_read, source)
+    raw, root = await asyncio.to_thread(read_small, source)
     request = m.WholeRequest(name=name, root=root, raw=raw, attribute=chosen(attribute))
     patience, lost = Patience(grid.patience), False
     await released()
@@ -56,7 +56,8 @@ def is_small(source: ByteSource) -> bool:
     return source.size <= limits.SMALL
 
 
-def _read(source: ByteSource) -> tuple[bytes, ContentRoot]:
+def read_small(source: ByteSource) -> tuple[bytes, ContentRoot]:
+    """All of it, and what that is; it is closed. Blocks. Raises what its reading raises."""
     try:
         raw = source.read_at(0, source.size) if source.size else b""
         hasher = ContentHasher(len(raw))

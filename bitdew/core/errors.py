@@ -296,6 +296,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
     "job.input-gone": ErrorKind(
         "user", 409, 4, "What a job was to read is not there any more.", "Put it again, then submit the job again."
     ),
+    "job.inputs-full": ErrorKind(
+        "user",
+        507,
+        7,
+        "A user has put as much for jobs to read as one may.",
+        "Forget jobs that ended, and what they read goes with them: bitdew job rm; or ask the operator for more.",
+    ),
     "job.not-ended": ErrorKind("user", 409, 4, "The job has not ended.", "Cancel it first: bitdew job cancel"),
     "job.not-found": ErrorKind("user", 404, 3, "No job has this id.", "List them: bitdew job ls"),
     "job.outputs": ErrorKind(

@@ -63,6 +63,7 @@ from .identity import (
     TokenRequest,
     TokenView,
 )
+from .job_inputs import JobInputDone, JobInputReply, JobInputRequest
 from .jobs import (
     CapsModel,
     InputModel,
@@ -203,6 +204,9 @@ __all__ = [
     "InputView",
     "JobCounts",
     "JobExplanation",
+    "JobInputDone",
+    "JobInputReply",
+    "JobInputRequest",
     "JobList",
     "JobSummary",
     "JobView",

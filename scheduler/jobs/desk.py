@@ -75,7 +75,7 @@ class Desk:
         Raises:
             UserError: `input.invalid`, `attribute.…`, `data.not-found`.
         """
-        inputs = await inputs_of(self._data, asked.inputs)
+        inputs = await inputs_of(self._data, asked.inputs, caller)
         await self._attributes.resolve(asked.results, caller.subject_id)  # what is wrong with it is told now
         array, now = Uid(asked.request) if asked.request else new_uid(), self._known.clock.now()
         specs = specs_of(asked)
@@ -344,13 +344,13 @@ class Desk:
         )
 
 
-async def inputs_of(data: DataRoom, asked: Sequence[InputModel]) -> tuple[JobInput, ...]:
+async def inputs_of(data: DataRoom, asked: Sequence[InputModel], caller: Subject) -> tuple[JobInput, ...]:
     """The data that a job is to read, each in a place of its own.
 
     Raises:
         UserError: `data.not-found`, `input.invalid`.
     """
-    found = [(await data.living(one.data), one.path) for one in asked]
+    found = [(await data.readable(one.data, caller), one.path) for one in asked]
     return laid_out(JobInput(datum.data.uid, path or datum.data.name) for datum, path in found)
 
 

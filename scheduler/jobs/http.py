@@ -9,6 +9,9 @@ from bitdew.wire.models import (
     DeploymentView,
     JobCounts,
     JobExplanation,
+    JobInputDone,
+    JobInputReply,
+    JobInputRequest,
     JobList,
     JobsRemoved,
     JobView,
@@ -27,6 +30,7 @@ from bitdew.wire.server import PEOPLE, Call, Routes
 
 from ..deployments import Deployments
 from .desk import Desk
+from .inputs import Inputs
 from .removing import Remover
 from .results import Results
 from .retiring import Retiring
@@ -82,6 +86,21 @@ def job_routes(desk: Desk, remover: Remover) -> Routes:
     routes.add("POST", "/v1/jobs/{uid}/cancel", cancel, roles=PEOPLE)
     routes.add("GET", "/v1/jobs/{uid}/log", read_log, roles=PEOPLE)
     routes.add("GET", "/v1/jobs/{uid}/explain", explain, roles=PEOPLE)
+    return routes
+
+
+def input_routes(inputs: Inputs) -> Routes:
+    """What people put for jobs of their own."""
+    routes = Routes()
+
+    async def begin(call: Call[JobInputRequest]) -> JobInputReply:
+        return await inputs.begin(call.body, call.caller)
+
+    async def keep(call: Call[JobInputDone]) -> JobInputReply:
+        return await inputs.keep(call.path["upload"], call.body, call.caller)
+
+    routes.add("POST", "/v1/job-inputs", begin, body=JobInputRequest, roles=PEOPLE)
+    routes.add("POST", "/v1/job-inputs/{upload}", keep, body=JobInputDone, roles=PEOPLE)
     return routes
 
 

@@ -16,7 +16,9 @@ hosts are used evenly.
 A job that asks for much could wait for ever behind small ones that fill every gap. Of each user the oldest one that
 has waited for longer than `OVERDUE` therefore *reserves* a host: nobody whose turn comes later is given anything there
 until the job fits (backfilling with a reservation, after EASY, Lifka 1995). Which host that is depends on the job
-alone, so that it stays the same until it is free.
+alone, so that it stays the same until it is free. As long as its user has less than an equal share of all processors,
+also with that job, nobody else is given anything there either, and further overdue jobs of that user reserve hosts too:
+else small jobs of those who have a little less at work would fill the host again and again.
 """
 
 from __future__ import annotations
@@ -130,6 +132,8 @@ class _Room:
     memory: int
     slots: int | None
     reserved_for: Waiting | None = None
+    against_all: bool = False
+    """Whether those whose turn comes first are kept off too."""
 
     def fits(self, job: Waiting) -> bool:
         return self.cpus >= job.cpus and self.memory >= job.memory and (self.slots is None or self.slots > 0)
@@ -169,23 +173,45 @@ class _Round:
         return self.picture.working.get(owner, 0), served.timestamp() if served else 0.0, owner
 
     def reserve(self) -> None:
-        """Keep a host for each user's oldest overdue job: one where it fits now, or else always the same."""
-        oldest: dict[str, Waiting] = {}
+        """Keep hosts for each user's oldest overdue job, and for others that fit nowhere up to an equal share."""
+        overdue: defaultdict[str, list[Waiting]] = defaultdict(list)
         for job in sorted(self.picture.waiting, key=lambda job: (job.since, job.uid)):
             if self.now - job.since > OVERDUE and any(self._could_hold(job, h) for h in self.able(job)):
-                oldest.setdefault(job.owner, job)
-        for owner in sorted(oldest, key=self.turn):
-            job = oldest[owner]
-            able = [h for h in self.able(job) if h not in job.taken and self._could_hold(job, h)]
-            free = [host for host in able if self.rooms[host].reserved_for is None]
-            fitting = [host for host in free if self.rooms[host].fits(job)]
-            if free:
-                self.rooms[min(fitting or free, key=lambda host: _mixed(job.uid, host))].reserved_for = job
+                overdue[job.owner].append(job)
+        turns, share = sorted(overdue, key=self.turn), self._share()
+        has = {owner: self.picture.working.get(owner, 0) + overdue[owner][0].cpus for owner in turns}
+        for owner in turns:
+            self._keep_host(overdue[owner][0], against_all=has[owner] <= share)
+        for owner in turns:
+            for job in overdue[owner][1:]:
+                if has[owner] + job.cpus > share:
+                    break
+                if not any(self.rooms[host].fits(job) for host in self.able(job)) and self._keep_host(job):
+                    has[owner] += job.cpus
+
+    def _keep_host(self, job: Waiting, *, against_all: bool = True) -> bool:
+        """Reserve a host where a job fits now, or else always the same; whether there is one."""
+        able = [h for h in self.able(job) if h not in job.taken and self._could_hold(job, h)]
+        free = [host for host in able if self.rooms[host].reserved_for is None]
+        fitting = [host for host in free if self.rooms[host].fits(job)]
+        if not free:
+            return False
+        room = self.rooms[min(fitting or free, key=lambda host: _mixed(job.uid, host))]
+        room.reserved_for, room.against_all = job, against_all
+        return True
+
+    def _share(self) -> float:
+        """Processors that each user would have if all who want some had as many."""
+        users = self.picture.working.keys() | {job.owner for job in self.picture.waiting}
+        lent = sum(room.offer.facts.resources.cpus for room in self.rooms.values())
+        return lent / max(1, len(users))
 
     def _is_open(self, room: _Room, job: Waiting) -> bool:
         """Whether nobody who comes first keeps this host for himself."""
         other = room.reserved_for
-        return other is None or other.uid == job.uid or self.turn(job.owner) < self.turn(other.owner)
+        if other is None or other.uid == job.uid:
+            return True
+        return not room.against_all and self.turn(job.owner) < self.turn(other.owner)
 
     def _could_hold(self, job: Waiting, host: HostId) -> bool:
         whole = self.rooms[host].offer.facts.resources
@@ -204,9 +230,10 @@ class _Round:
         fresh = [host for host in open_ones if host not in job.failed]
         return min(fresh or open_ones, key=lambda host: self._rank(job, host), default=None)
 
-    def _rank(self, job: Waiting, host: HostId) -> tuple[int, int, str]:
+    def _rank(self, job: Waiting, host: HostId) -> tuple[bool, int, int, str]:
         room = self.rooms[host]
-        return -self.here(job, host), -room.cpus, _mixed(job.uid, host)
+        kept = room.reserved_for is not None and room.reserved_for.uid != job.uid  # else it would never get empty
+        return kept, -self.here(job, host), -room.cpus, _mixed(job.uid, host)
 
     def here(self, job: Waiting, host: HostId) -> int:
         """Bytes of a job's inputs that a host has."""

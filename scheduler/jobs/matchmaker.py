@@ -30,6 +30,7 @@ from ..planner.snapshot import HostRow
 from .judging import judge
 from .matching import HostOffer, Picture, Waiting, match
 from .queue_store import QueueStore
+from .queueing import again_at, most_that_begin, waits
 from .records import JobRecord, RunRecord
 from .settling import Case, Settler
 from .store import QUEUE, JobStore
@@ -42,15 +43,12 @@ HEADS: Final = 1000
 """Jobs of each kind of each user that are looked at together, at most: more than can begin only if some may not yet."""
 OVERRUN: Final = timedelta(minutes=5)
 """How long beyond its time a run may be said to run: its host should have ended it."""
-FIRST_PAUSE: Final = timedelta(seconds=1)
-LONGEST_PAUSE: Final = timedelta(minutes=5)
 NAP: Final = 30.0
 """Seconds until another look though nothing woke the loop: data that a job reads may have ended."""
 DEFECT_PAUSE: Final = 5.0
 AFTER: Final = timedelta(milliseconds=10)
 """How long after a lease ended it is looked at: it lasts for all of its length."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-_CLAIMED: Final = frozenset({RunState.STORING, RunState.DONE})
 
 HostRows = Callable[[], Mapping[HostId, HostRow]]
 
@@ -179,7 +177,7 @@ class Matchmaker:
     async def _gather(self, now: datetime, live: Sequence[RunRecord], only: Collection[Uid] | None = None) -> Gathered:
         offers = self._offers(live)
         if only is None:
-            looked = await self._look_into_queue(_most(offers), now)
+            looked = await self._look_into_queue(most_that_begin(offers), now)
             looked = await self._look(await self._store.jobs(self._begun(live)), now, looked)
         else:
             looked = await self._look(await self._store.jobs(only), now, _Looked(), early=True)
@@ -216,41 +214,23 @@ class Matchmaker:
         inputs = {one.data for job in jobs.values() for one in job.inputs}
         looked.inputs |= inputs
         data = await self._known.data.get(inputs) if inputs else {}
+        sizes = {uid: datum.data.size for uid, datum in data.items()}
         for case in cases.values():
             if (gone := _gone(case.job, data)) is not None:
                 looked.dead[case.job.uid] = gone
                 continue
             missing = judge(case.job.spec, list(case.runs.values())).missing if not case.job.ended else 0
-            if missing and (again := _again_at(case)) > now:
+            if missing and (again := again_at(case)) > now:
                 looked.wakes.append(again)
                 missing = missing if early else 0
             if missing:
-                looked.waiting.append(self._waits(case, missing, data))
+                looked.waiting.append(waits(case, missing, sizes))
         return looked
 
     async def _served_last(self, owners: Collection[str]) -> dict[str, datetime]:
         unknown = [owner for owner in owners if owner not in self._served]
         self._served |= dict.fromkeys(unknown, LONG_AGO) | await self._queue.served(unknown)
         return {owner: moment for owner in owners if (moment := self._served[owner]) != LONG_AGO}
-
-    def _waits(self, case: Case, missing: int, data: Mapping[Uid, Datum]) -> Waiting:
-        job, runs = case.job, case.runs.values()
-        return Waiting(
-            uid=job.uid,
-            owner=job.owner,
-            priority=job.spec.priority,
-            created=job.created,
-            program=job.spec.command[0],
-            needs=job.spec.requirements(),
-            cpus=job.spec.caps.cpus,
-            memory=job.spec.caps.memory,
-            missing=missing,
-            since=job.since or job.created,
-            taken=frozenset(run.host for run in runs if not run.ended or run.state in _CLAIMED),
-            failed=frozenset(run.host for run in runs if run.state in {RunState.FAILED, RunState.LOST}),
-            inputs={one.data: data[one.data].data.size for one in job.inputs},
-            index=job.index,
-        )
 
     def _offers(self, live: Sequence[RunRecord]) -> dict[HostId, HostOffer]:
         """What hosts have free. What their machines have is not lent to jobs too."""
@@ -333,15 +313,6 @@ class Matchmaker:
         return found
 
 
-def _most(offers: Mapping[HostId, HostOffer]) -> int:
-    """How many runs could begin at most: each takes a processor."""
-    room = 0
-    for offer in offers.values():
-        if not offer.refuses and offer.cpus > 0:
-            room += offer.cpus if offer.slots is None else max(0, min(offer.cpus, offer.slots))
-    return room
-
-
 def _gone(job: JobRecord, data: Mapping[Uid, Datum]) -> str | None:
     """An input that is not there any more."""
     for one in job.inputs:
@@ -355,12 +326,3 @@ def _refuses(row: HostRow, *, paused: bool) -> str:
     if row.drained:
         return "it is being emptied"
     return "its volunteer lets nothing run there now" if paused else ""
-
-
-def _again_at(case: Case) -> datetime:
-    """When a job may be tried again: a failure of its own is waited out, for longer each time; a lost host is not."""
-    failed = [run for run in case.runs.values() if run.state is RunState.FAILED]
-    if not failed:
-        return case.job.created
-    pause = min(FIRST_PAUSE * (1 << min(len(failed) - 1, 16)), LONGEST_PAUSE)
-    return max(run.since for run in failed) + pause

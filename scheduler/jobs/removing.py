@@ -18,6 +18,7 @@ from bitdew.wire.models import JobsRemoved
 from ...catalog.data import DataRoom
 from ..known import Known
 from .desk import Desk
+from .inputs import Inputs
 from .removal_store import JobRemovalStore
 from .standing_desk import StandingDesk
 from .store import TOPIC
@@ -30,13 +31,20 @@ class Remover:
     """Forgets jobs."""
 
     def __init__(
-        self, known: Known, store: JobRemovalStore, desk: Desk, standing: StandingDesk, data: DataRoom
+        self,
+        known: Known,
+        store: JobRemovalStore,
+        desk: Desk,
+        standing: StandingDesk,
+        data: DataRoom,
+        inputs: Inputs,
     ) -> None:
         self._known = known
         self._store = store
         self._desk = desk
         self._standing = standing
         self._data = data
+        self._inputs = inputs
 
     async def remove(self, text: str, caller: Subject, *, keep: bool) -> JobsRemoved:
         """Forget a job, or those of an array, that have ended; a standing job that was cancelled too.
@@ -80,6 +88,8 @@ class Remover:
             for datum in data.values():
                 if datum.alive:
                     ended += await self._data.end(datum, because)
+        read = await self._inputs.read_by(jobs)
         gone = await self._store.remove(jobs, self._known.clock.now())
+        await self._inputs.released(read)
         self._known.changes.bump(TOPIC)
         return gone, ended

@@ -7,13 +7,16 @@ from ...catalog.data import DataRoom
 from ...catalog.disks import Disks
 from ...catalog.leadership import Leadership
 from ...catalog.publishing import Publishing
+from ...catalog.small import SmallData
 from ..deployments import Deployments
 from ..draining import Draining
 from ..engine import Engine
 from ..inner_hosts import InnerHosts
 from ..known import Known
 from .desk import Desk
-from .http import job_routes, retiring_routes, run_routes
+from .http import input_routes, job_routes, retiring_routes, run_routes
+from .input_store import InputStore
+from .inputs import QUOTA, Inputs
 from .leftovers import Leftovers
 from .matchmaker import Matchmaker
 from .provision_store import ProvisionStore
@@ -45,6 +48,7 @@ class JobRoom:
         retiring: The loop that ends drained machines once nothing needs them.
         runs: Hears hosts.
         desk: Hears people.
+        inputs: Takes what people put for their jobs.
         remover: Forgets jobs that are old.
         routes: By which both come.
     """
@@ -58,13 +62,19 @@ class JobRoom:
         data: DataRoom,
         attributes: Attributes,
         publishing: Publishing,
+        small: SmallData,
         disks: Disks,
         deployments: Deployments,
         inner: InnerHosts,
         draining: Draining,
         machines_idle: float,
+        input_quota: int = QUOTA,
     ) -> None:
-        """`machines_idle`: seconds after which machines end that were deployed for jobs and have none."""
+        """Nothing waits here.
+
+        `machines_idle`: seconds after which machines end that were deployed for jobs and have none.
+        `input_quota`: bytes that a user may have put for jobs.
+        """
         self.store = JobStore(known.database)
         settler = Settler(known, self.store, engine.lookout.data_changed, engine.lookout.jobs_changed)
         queue = QueueStore(known.database)
@@ -77,13 +87,15 @@ class JobRoom:
         self.provisioner = Provisioner(
             known, provisions, leadership, deployments.deploy, deployments.have, machines_idle
         )
+        self.inputs = Inputs(known, InputStore(known.database), data, publishing, small, input_quota)
         standing = StandingStore(known.database)
         self.watch = StandingWatch(known, standing, leadership)
         standing_desk = StandingDesk(known, standing, self.store, settler, data, attributes, disks)
-        self.remover = Remover(known, JobRemovalStore(known.database), self.desk, standing_desk, data)
+        self.remover = Remover(known, JobRemovalStore(known.database), self.desk, standing_desk, data, self.inputs)
         self.retiring = Retiring(known, self.store, engine, leadership, inner, draining)
         self.routes = [
             job_routes(self.desk, self.remover),
+            input_routes(self.inputs),
             standing_routes(standing_desk),
             run_routes(self.runs, results),
             retiring_routes(self.retiring, deployments),

@@ -74,7 +74,7 @@ class StandingDesk:
                 path=asked.path,
                 spec=job.spec.to_spec(),
                 results=job.results,
-                inputs=await inputs_of(self._data, job.inputs),
+                inputs=await inputs_of(self._data, job.inputs, caller),
                 provision=None if job.provision is None else (await self._disks.find(job.provision)).data.uid,
                 machines=job.machines,
                 at_once=asked.at_once,

@@ -20,7 +20,7 @@ from bitdew.core.ids import ContentRoot, HostId, Uid, new_uid
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOST = HostId("a" * 32)
-ALL = Filter()
+ALL = Filter(None)
 
 
 @pytest.fixture
@@ -90,11 +90,11 @@ async def test_pages_follow_one_upon_the_other_and_leave_nothing_out(
     found = await everything(log)
     assert len(found) == 2 + 25 + 10
     assert [event.cursor.seq for event in found] == sorted(event.cursor.seq for event in found)
-    assert len(await everything(log, Filter(data=one))) == 26
-    assert len(await everything(log, Filter(kinds=frozenset({"fetching"})))) == 10
+    assert len(await everything(log, Filter(None, data=one))) == 26
+    assert len(await everything(log, Filter(None, kinds=frozenset({"fetching"})))) == 10
     attribute = (await store.get([one]))[one].attribute.uid
-    assert len(await everything(log, Filter(attribute=attribute, kinds=frozenset({"held", "created"})))) == 27
-    assert await everything(log, Filter(attribute=new_uid())) == []
+    assert len(await everything(log, Filter(None, attribute=attribute, kinds=frozenset({"held", "created"})))) == 27
+    assert await everything(log, Filter(None, attribute=new_uid())) == []
 
 
 async def test_a_rare_kind_is_looked_for_in_parts(
@@ -104,7 +104,7 @@ async def test_a_rare_kind_is_looked_for_in_parts(
     await happen(database, one, 30, kind="fetching")
     await happen(database, one, 1)
     monkeypatch.setattr(events_module, "SCANNED", 10)
-    rare = Filter(kinds=frozenset({"held"}))
+    rare = Filter(None, kinds=frozenset({"held"}))
     first = await log.page(None, rare, 5)
     assert (first.events, first.more, first.next.seq) == ([], True, 10)
     assert [event.kind for event in await everything(log, rare)] == ["held"]

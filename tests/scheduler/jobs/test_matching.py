@@ -116,6 +116,21 @@ def test_who_comes_first_is_not_held_up_by_what_another_reserves() -> None:
     assert set(given_to([*large, job("b", "bert")], busy, working={"anna": 3})) == {"b"}
 
 
+def test_what_is_kept_for_a_large_job_is_kept_from_all_while_its_user_has_less_than_an_equal_share() -> None:
+    large = [job(f"l{n}", "anna", cpus=4, waits=timedelta(hours=1)) for n in range(9)]
+    draining = [replace(host(name, cpus=4), cpus=1) for name in "abcd"]
+    light, working = [job(f"b{n}", "bert") for n in range(9)], {"anna": 4, "cleo": 8}
+    found = given_to([*large, *light], *draining, working=working)
+    assert len(found) == 4  # a share is five: with another job anna would have eight, and its host is open to bert
+    assert set(found) < {one.uid for one in light}
+    found = given_to([*large, *light], *draining, working={"cleo": 12})
+    used = {one for hosts in found.values() for one in hosts}
+    assert len(used) == 3  # one host is kept: with a second of her jobs anna would have more than her share
+    wide = [replace(host(name, cpus=12, memory=99 * GB), cpus=1) for name in "abcd"]
+    found = given_to([*large, *light], *wide, working={"cleo": 40})
+    assert {one for hosts in found.values() for one in hosts} == set()  # a share is sixteen: all four are kept
+
+
 JOBS = st.lists(
     st.builds(
         lambda number, owner, cpus, missing, priority, waits, failed: job(
