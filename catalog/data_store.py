@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -198,14 +198,9 @@ class DataStore:
     async def search(
         self, prefix: str = "", after: str | None = None, limit: int = 100, *, viewer: str | None = ""
     ) -> list[Datum]:
-        """The living data whose names begin with `prefix`, by name, from the first one after the name `after` on.
-
-        Of those that were put for jobs only the `viewer`'s own; None sees all.
-        """
-        query = page(prefix, after, limit)
-        if viewer is not None:
-            query = query.where(or_(DataRow.for_jobs.is_(False), DataRow.owner == viewer))
-        return await self._all(query)
+        """Living data called so, by name, after the name `after`; put for jobs only the `viewer`'s own, or for None all."""
+        mine = true() if viewer is None else or_(DataRow.for_jobs.is_(False), DataRow.owner == viewer)
+        return await self._all(page(prefix, after, limit).where(mine))
 
     async def disks(self, prefix: str = "", after: str | None = None, limit: int | None = None) -> list[Disk]:
         """As `search`, disks alone; all of them without a limit."""
