@@ -198,7 +198,7 @@ class DataStore:
     async def search(
         self, prefix: str = "", after: str | None = None, limit: int = 100, *, viewer: str | None = ""
     ) -> list[Datum]:
-        """Living data called so, by name, after the name `after`; put for jobs only the `viewer`'s own, or for None all."""
+        """Living data, by name, from behind `after` on; of those put for jobs the `viewer`'s own, or for None all."""
         mine = true() if viewer is None else or_(DataRow.for_jobs.is_(False), DataRow.owner == viewer)
         return await self._all(page(prefix, after, limit).where(mine))
 
