@@ -66,10 +66,10 @@ def put(
             datum = await grid.put(file, name, choice, reading=reading, sending=sending)
         return datum, await placed(grid, name, output) if wait else None
 
-    from .documents import DataPut
+    from .documents import put_document
 
     datum, where = ask(profile, url, work)
-    document = DataPut(**dict(where.data if where else datum), placements=where.placements if where else None)
+    document = put_document(datum, where)
 
     def shown() -> Iterator[object]:
         yield f"{datum.name} is in the repository: {format_size(datum.size)}, root {datum.root}"

@@ -95,10 +95,10 @@ def add(
             )
         return disk, await placed(grid, name, output) if wait else None
 
-    from .documents import DiskAdded
+    from .documents import put_document
 
     disk, where = ask(profile, url, work)
-    document = DiskAdded(**dict(where.data if where else disk), placements=where.placements if where else None)
+    document = put_document(disk, where)
 
     def shown() -> Iterator[object]:
         yield f"{disk.name} is in the repository: {format_size(disk.size)}, root {disk.root}"

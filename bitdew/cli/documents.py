@@ -66,6 +66,15 @@ class DiskAdded(DiskView):
     """Where its copies are, if they were waited for."""
 
 
+def put_document(datum: DataView, where: WhereReply | None) -> DataPut | DiskAdded:
+    """What is told of a datum that was put, or of a disk, and of its copies if they were waited for."""
+    view = datum if where is None else where.data
+    placements = None if where is None else where.placements
+    if isinstance(view, DiskView):
+        return DiskAdded(**dict(view), placements=placements)
+    return DataPut(**dict(view), placements=placements)
+
+
 class DataGot(Model):
     """A datum came back."""
 

@@ -20,7 +20,7 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
     "data attr": ("AttributeChosen",),
     "data get": ("DataGot",),
     "data ls": ("DataList",),
-    "data put": ("DataPut", "Offered", "CopyMoved", "OfferHeld"),
+    "data put": ("DataPut", "DiskAdded", "Offered", "CopyMoved", "OfferHeld"),
     "data rm": ("Removed",),
     "data show": ("DataView", "DiskView"),
     "data watch": ("DataEvent",),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bitdew.cli.data_views import explained, one_datum, placements, summary
+from bitdew.cli.documents import DataPut, DiskAdded, put_document
 from bitdew.cli.output import Output
 from bitdew.wire.models import DataView, DiskView, ErrorView, ExplainReply, HostVerdict, PlacementView, WhereReply
 
@@ -178,3 +179,12 @@ def test_bars_of_later_steps_appear_when_those_begin(monkeypatch):
     finally:
         output.err.file.close()
     assert seen == [["Reading"], ["Reading", "Sending"]]
+
+
+def test_a_disk_that_is_put_like_any_datum_is_told_as_a_disk():
+    recorded = {"format": "raw", "os": "Debian", "arch": "x86_64", "version": "7", "publisher": "ada", "expires": NOON}
+    disk = view(DiskView, **recorded)
+    where = WhereReply(version=1, data=disk, placements=[])
+    assert put_document(disk, None) == DiskAdded(**dict(disk))
+    assert put_document(view(), where) == DiskAdded(**dict(disk), placements=[])
+    assert put_document(view(), None) == DataPut(**dict(view()))
