@@ -1,6 +1,7 @@
 """How libtorrent wakes the event loop: a pair of sockets, into which its threads write when there is something to read.
 
-Owns the two sockets. It must not read what is reported.
+Owns the two sockets, which stay open until the session is destroyed, whoever held it last: its threads write until
+they end, and would write into whatever else had the number by then. It must not read what is reported.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ class Bell:
         self._clapper.setblocking(False)  # a full pipe must never block libtorrent's thread
         self._loop.add_reader(self._bell, on_ring)
         session.set_alert_fd(self._clapper.fileno())
+        self._ended = asyncio.Event()
+        # Called when the session's threads have ended, in whichever thread that happened.
+        ending = weakref.finalize(session, _end, self._bell, self._clapper, self._loop, self._ended)
+        ending.atexit = False
 
     def heard(self) -> None:
         """What is reported from now on rings again."""
@@ -37,7 +43,16 @@ class Bell:
         """Call nobody any more."""
         self._loop.remove_reader(self._bell)
 
-    def close(self) -> None:
-        """Only after the session was destroyed: its threads write until they end."""
-        self._bell.close()
-        self._clapper.close()
+    async def ended(self, seconds: float) -> bool:
+        """Whether the session is destroyed within `seconds`: a thread that was given it may hold it a moment longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        return self._ended.is_set()
+
+
+def _end(bell: socket.socket, clapper: socket.socket, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    bell.close()
+    clapper.close()
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+        loop.call_soon_threadsafe(ended.set)

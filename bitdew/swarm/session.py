@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .credentials import SwarmCredentials
     from .metainfo import Metainfo
 CLOSING_SECONDS: Final = 5.0
+LINGERING_SECONDS: Final = 0.5
 REMOVAL_SECONDS: Final = 10.0
 QUICK_BEAT: Final = 0.25
 """Seconds between reports while something moves."""
@@ -256,6 +257,8 @@ class Swarm:
                     await self._quiet()
                 finally:
                     self._release()
+            if not await self._bell.ended(LINGERING_SECONDS):
+                _log.warning("somebody still holds a session that was closed")
 
     # Life
 
@@ -310,7 +313,6 @@ class Swarm:
         # The destructor joins libtorrent's threads under the interpreter's lock: about a millisecond, now that
         # everything was flushed and there is no tracker to say goodbye to.
         self._session = None
-        self._bell.close()
 
     # What libtorrent reports
 

@@ -457,3 +457,15 @@ async def test_a_peer_that_comes_for_what_is_not_there_is_heard(nodes, sample, t
     node.on_knock = note
     await leech.add(sample.metainfo, tmp_path / "copy", peers=[node.endpoint])
     await within(20, heard.wait())
+
+
+async def test_the_sockets_stay_open_until_the_last_who_holds_the_session_lets_go(authority, sample, caplog) -> None:
+    swarm = await Swarm.start(Endpoint("127.0.3.201", 0), authority.issue())
+    await swarm.add(sample.metainfo, sample.path, complete=True)
+    held, clapper = [swarm._session], swarm._bell._clapper
+    await swarm.close()
+    assert "still holds a session" in caplog.text
+    assert clapper.fileno() >= 0
+    await asyncio.to_thread(held.clear)  # as a thread that was given it: libtorrent's threads end here
+    assert clapper.fileno() == -1
+    assert await swarm._bell.ended(5)
