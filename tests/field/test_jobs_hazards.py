@@ -8,22 +8,28 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from bitdew.worker.adjusting import change_limits
 from bitdew.worker.jobs.running import Runner
+from bitdew.worker.limits import LimitsChange, LimitsView
 
 from bitdew.client.grid import BitDew
+from bitdew.core.job import Caps, JobSpec
+from bitdew.core.states import JobState
 
 from .conftest import Daemon, Site
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(300)]
 PYTHON = Path(sys.executable).name
+IMPORTS = "import os, signal, sys, time\n"
 SMALL = ["--memory", "64MB", "--needs", "python3"]
-LARGE = "import os; open('small', 'wb').write(b'small'); open('zlarge', 'wb').write(os.urandom(3_000_000))"
+LARGE = "open('small', 'wb').write(b'small'); open('zlarge', 'wb').write(os.urandom(3_000_000))"
 HAZARDS = {
     "disk": (["--output", "2MB"], "n = 0\nwhile True: open(f'd{n}', 'wb').write(os.urandom(300_000)); n += 1"),
     "files": (["--files", "50"], "n = 0\nwhile True: open(f'f{n}', 'w').close(); n += 1"),
@@ -49,11 +55,16 @@ def ask(site: Site, work: Callable[[BitDew], Awaitable[Any]]) -> Any:
     return asyncio.run(asked())
 
 
-def submit(site: Site, code: str, *options: object, mark: str = "", command: str = PYTHON) -> str:
-    """A job of some Python, by the command line; its uid. `mark` stands among its words, as the system lists them."""
-    words = [command, "-c", f"import os, signal, sys, time\n{code}", *([mark] if mark else [])]
-    (job,) = site.run("job", "submit", *options, "--", *words)["jobs"]
-    return job["uid"]
+def submit(site: Site, code: str, *, mark: str = "", inputs: Sequence[Path] = (), **says: Any) -> str:
+    """A job of some Python; its uid. `mark` stands among its words, as the system lists them."""
+    words = (PYTHON, "-c", f"{IMPORTS}{code}", *([mark] if mark else []))
+    spec = JobSpec(words, needs=("python3",), caps=Caps(memory=64 * 2**20, log=64 * 1024), **says)
+
+    async def submitted(grid: BitDew) -> str:
+        given = [(await grid.put_input(path), path.name) for path in inputs]
+        return (await grid.submit(spec, inputs=given))[0].uid
+
+    return ask(site, submitted)
 
 
 def show(site: Site, uid: str) -> dict[str, Any]:
@@ -122,8 +133,13 @@ def share_solver(site: Site, number: int, answer: str) -> None:
     site.run("worker", "share", "add", "solver", *said, "--home", site.folder / f"host{number}")
 
 
-def limits(site: Site, *options: object, number: int = 1) -> dict[str, Any]:
-    return site.run("worker", "limits", "--home", site.folder / f"host{number}", *options)
+def lend(site: Site, **change: int) -> LimitsView:
+    """Change what a running worker lends."""
+    return asyncio.run(change_limits(site.folder / "host1", LimitsChange(**change)))
+
+
+def limits(site: Site, *options: object) -> dict[str, Any]:
+    return site.run("worker", "limits", "--home", site.folder / "host1", *options)
 
 
 def require_confined(folder: Path) -> None:
@@ -138,10 +154,10 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     require_confined(site.folder)
     try:
         site.serve()
-        for number in (1, 2, 3):
-            site.worker(number)
+        with ThreadPoolExecutor() as together:
+            list(together.map(site.worker, (1, 2, 3)))
         share_python(site, 1)
-        limits(site, "--memory", "2GB", "--cpus", 16)
+        lend(site, memory=2**31, cpus=16)
         yield site
     finally:
         site.end()
@@ -150,10 +166,14 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def hazards(grid: Site) -> dict[str, str]:
     """A job for each limit, all of them at once; their uids."""
-    return {
-        limit: submit(grid, code, *SMALL, "--attempts", 1, *options, mark=f"hazard-{limit}")
-        for limit, (options, code) in HAZARDS.items()
-    }
+
+    def submitted(limit: str, options: list[str], code: str) -> str:
+        words = ["--", PYTHON, "-c", IMPORTS + code, f"hazard-{limit}"]
+        return grid.run("job", "submit", *SMALL, "--attempts", 1, *options, *words)["jobs"][0]["uid"]
+
+    with ThreadPoolExecutor() as together:
+        uids = together.map(lambda one: submitted(one[0], *one[1]), HAZARDS.items())
+        return dict(zip(HAZARDS, uids, strict=True))
 
 
 @pytest.mark.parametrize("limit", HAZARDS)
@@ -170,14 +190,14 @@ def test_a_job_that_passes_a_limit_fails_for_it_and_nothing_of_it_goes_on(
 
 def test_a_log_without_end_is_kept_by_its_beginning_and_its_end_and_the_host_takes_the_next_job(grid: Site) -> None:
     code = "print('first'); end = time.monotonic() + 1.5\nwhile time.monotonic() < end: print('x' * 999)\nprint('last')"
-    uid = submit(grid, code, *SMALL, "--log", "64KB")
+    uid = submit(grid, code)
     reached(grid, uid, "done")
     text = grid.run("job", "logs", uid)["text"]
     assert text.startswith("first\n")
     assert "bytes left out" in text
     assert text.endswith("x\nlast\n")
     assert len(text) < 2 * 64 * 1024
-    assert reached(grid, submit(grid, "pass", *SMALL), "done")["runs"][0]["host_name"] == "host1"
+    assert reached(grid, submit(grid, "pass"), "done")["runs"][0]["host_name"] == "host1"
 
 
 def test_a_host_that_lies_is_outvoted_and_told_so(grid: Site) -> None:
@@ -188,8 +208,8 @@ def test_a_host_that_lies_is_outvoted_and_told_so(grid: Site) -> None:
         return [run["state"] for run in show(grid, job["uid"])["runs"]] == ["storing"]
 
     grid.until(claimed)
-    for number in (1, 2):
-        share_solver(grid, number, "42")
+    with ThreadPoolExecutor() as together:
+        list(together.map(lambda number: share_solver(grid, number, "42"), (1, 2)))
     done = reached(grid, job["uid"], "done")
     results = grid.run("job", "results", job["uid"], "-o", grid.folder / "answers")["results"]
     assert [Path(one["path"]).read_text() for one in results] == ["42\n"]
@@ -216,15 +236,15 @@ def cancelled(site: Site, uid: str, mark: str) -> None:
 def test_a_job_is_cancelled_while_its_input_comes(grid: Site) -> None:
     file = grid.folder / "events"
     file.write_bytes(bytes(range(256)) * 8000)
-    limits(grid, "--download", "20KB")
-    uid = submit(grid, "time.sleep(600)", *SMALL, "--in", file, mark="staged")
+    lend(grid, download=20 * 1024)
+    uid = submit(grid, "time.sleep(600)", inputs=[file], mark="staged")
     reached(grid, uid, "staging")
     cancelled(grid, uid, "staged")
-    limits(grid, "--download", 0)
+    lend(grid, download=0)
 
 
 def test_a_job_is_cancelled_while_it_runs(grid: Site) -> None:
-    uid = submit(grid, "os.fork(); print('up', flush=True); time.sleep(600)", *SMALL, mark="runs")
+    uid = submit(grid, "os.fork(); print('up', flush=True); time.sleep(600)", mark="runs")
     grid.until(lambda: len(marked("runs")) >= 2)
     reached(grid, uid, "running")
     cancelled(grid, uid, "runs")
@@ -232,19 +252,19 @@ def test_a_job_is_cancelled_while_it_runs(grid: Site) -> None:
 
 def test_a_job_is_cancelled_while_its_results_leave_under_the_volunteers_cap(grid: Site) -> None:
     before = data(grid)
-    limits(grid, "--upload", "50KB")
-    uid = submit(grid, LARGE, *SMALL, "--out", "small", "--out", "zlarge", mark="stores")
+    lend(grid, upload=50 * 1024)
+    uid = submit(grid, LARGE, outputs=("small", "zlarge"), mark="stores")
     grid.until(lambda: uploads(grid) and len(data(grid)) > len(before))
-    grid.until(lambda: 0 < limits(grid)["upload"]["now"] < 150 * 1024)
+    grid.until(lambda: 0 < (lend(grid).upload.now or 0) < 150 * 1024)
     assert show(grid, uid)["state"] == "storing"
     cancelled(grid, uid, "stores")
     grid.until(lambda: data(grid) == before)
 
     # What is changed while they leave holds at once.
-    uid = submit(grid, LARGE, *SMALL, "--out", "small", "--out", "zlarge")
+    uid = submit(grid, LARGE, outputs=("small", "zlarge"))
     grid.until(lambda: uploads(grid))
     began = time.monotonic()
-    limits(grid, "--upload", 0)
+    lend(grid, upload=0)
     done = reached(grid, uid, "done")
     assert time.monotonic() - began < 50  # at the cap it would have taken a minute
     assert [(one["path"], one["size"]) for one in done["results"]] == [("small", 5), ("zlarge", 3_000_000)]
@@ -268,10 +288,11 @@ def test_a_standing_job_makes_one_for_each_datum_and_goes_with_all_of_them(grid:
     uid = submitted["uid"]
 
     def both() -> bool:
-        jobs = grid.run("job", "ls", "--array", uid)["jobs"]
-        return sorted((one["datum"], one["state"]) for one in jobs) == [("run-1", "done"), ("run-2", "done")]
+        return ask(grid, lambda service: service.count_jobs(uid)).counts == {JobState.DONE: 2}
 
     grid.until(both)
+    jobs = grid.run("job", "ls", "--array", uid)["jobs"]
+    assert sorted((one["datum"], one["state"]) for one in jobs) == [("run-1", "done"), ("run-2", "done")]
     got = grid.run("job", "results", uid, "-o", grid.folder / "sums")["results"]
     assert sorted(Path(one["path"]).read_text() for one in got) == ["3", "7"]
     assert grid.run("job", "cancel", uid)["ended"]
@@ -281,7 +302,7 @@ def test_a_standing_job_makes_one_for_each_datum_and_goes_with_all_of_them(grid:
 
 def test_a_volunteer_says_how_many_jobs_run_and_whether_any_do(grid: Site) -> None:
     assert limits(grid, "--jobs-at-once", 1)["jobs_at_once"]["cap"] == 1
-    one, two = (submit(grid, "time.sleep(600)", *SMALL, mark=f"one-of-two-{number}") for number in range(2))
+    one, two = (submit(grid, "time.sleep(600)", mark=f"one-of-two-{number}") for number in range(2))
     reached(grid, one, "running")
     hosts = grid.run("job", "explain", two)["hosts"]
     assert any(line.startswith("host1: ") and "1" in line for line in hosts), hosts
@@ -289,9 +310,9 @@ def test_a_volunteer_says_how_many_jobs_run_and_whether_any_do(grid: Site) -> No
     limits(grid, "--jobs-at-once", 0)
     reached(grid, two, "running")
     for uid in (one, two):
-        grid.run("job", "cancel", uid)
+        ask(grid, lambda service, uid=uid: service.cancel_job(uid))
     assert limits(grid, "--jobs", "none")["jobs"] == "none"
-    three = submit(grid, "pass", *SMALL)
+    three = submit(grid, "pass")
     assert grid.run("job", "explain", three)["job"]["state"] == "queued"
     limits(grid, "--jobs", "shared")
     reached(grid, three, "done")
@@ -305,10 +326,10 @@ def test_when_service_and_worker_are_killed_every_job_ends_once_and_no_result_is
     service: Daemon = site.serve()
     worker = site.worker(1)
     share_python(site, 1)
-    limits(site, "--memory", "2GB", "--cpus", 16, "--upload", "100KB")
+    lend(site, memory=2**31, cpus=16, upload=100 * 1024)
     waiting = "open('ticked', 'w').write('x')\nwhile not os.path.exists('enough'): time.sleep(0.1)"
-    runs = submit(site, waiting, *SMALL, "--out", "ticked", mark="ticks")
-    stores = submit(site, LARGE, *SMALL, "--out", "small", "--out", "zlarge")
+    runs = submit(site, waiting, outputs=("ticked",), mark="ticks")
+    stores = submit(site, LARGE, outputs=("small", "zlarge"))
     site.until(lambda: marked("ticks") and uploads(site))
 
     service.kill()
@@ -324,7 +345,7 @@ def test_when_service_and_worker_are_killed_every_job_ends_once_and_no_result_is
     site.worker(1)
     assert marked("ticks")
     (site.folder / "host1" / "jobs" / show(site, runs)["runs"][-1]["uid"] / "work" / "enough").touch()
-    limits(site, "--upload", 0)
+    lend(site, upload=0)
     done = {uid: reached(site, uid, "done") for uid in (runs, stores)}
     for job in done.values():
         assert [run["state"] for run in job["runs"]].count("done") == 1
