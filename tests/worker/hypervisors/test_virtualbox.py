@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,17 @@ from bitdew.hypervisor import MachineSpec
 
 LINE = "bitdew boot disk says hello"
 VIRTUALBOX = [pytest.mark.field, pytest.mark.timeout(300)]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def listens(address: str, port: int) -> bool:
+    """Whether anybody listens there: by the system's list, since a guest without a system answers nobody."""
+    there = {(one.laddr.ip, one.laddr.port) for one in psutil.net_connections("tcp4") if one.status == "LISTEN"}
+    return (address, port) in there
 
 
 class KilledError(BaseException):
@@ -261,6 +273,22 @@ class TestWithVirtualBox:
             assert virtualbox_bench.running(spec.uid) == 0
         handle = await driver.start(spec)
         assert (await driver.wait(handle)).reason == "its system powered it off"
+
+    async def test_a_machine_that_goes_on_from_a_snapshot_has_the_ports_that_it_has_now(self, virtualbox_bench):
+        driver = virtualbox_bench.driver(stays=True)
+        before, after = free_port(), free_port()
+        spec = virtualbox_bench.spec(stays=True, network="user", ports=((before, 22),))
+        await launch(driver, spec)
+        assert listens("127.0.0.1", before)
+        await driver.snapshot(await driver.start(spec), "a")
+        moved = replace(spec, ports=((after, 22),), ports_address="127.0.0.2")
+        handle = await driver.restore(moved, "a")
+        assert (listens("127.0.0.2", after), listens("127.0.0.1", after), listens("127.0.0.1", before)) == (
+            True,
+            False,
+            False,
+        )
+        await driver.destroy(moved, handle)
 
     async def test_a_worker_killed_before_or_after_any_command_is_gone_on_from(self, virtualbox_bench, monkeypatch):
         bench, told = virtualbox_bench, []
