@@ -79,7 +79,7 @@ def drain(
     machines: Machines = Drain.KEEP,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until nothing is left on it.")] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="With --wait: how long at most: 10min, 2h.")
+        str | None, typer.Option("--timeout", metavar="DURATION", help="With --wait: how long at most: 10m, 2h.")
     ] = None,
     profile: Profile = "default",
     url: Url = None,

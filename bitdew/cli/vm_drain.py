@@ -37,7 +37,7 @@ def drain(
     host: Annotated[str, typer.Option("--host", metavar="NAME", help="All of your machines on this host.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all of them have ended.")] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="With --wait: how long at most: 10min, 2h.")
+        str | None, typer.Option("--timeout", metavar="DURATION", help="With --wait: how long at most: 10m, 2h.")
     ] = None,
     profile: Profile = "default",
     url: Url = None,

@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 
 def pause(
     for_: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="How long: 30min, 2h; until `resume` by default.")
+        str | None, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h; until `resume` by default.")
     ] = None,
     home: Home = None,
     as_json: Json = False,

@@ -34,7 +34,7 @@ def leave(
     ] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Take back a leaving that was begun and cut off.")] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="How long handing over may take: 30min, 2h.")
+        str | None, typer.Option("--timeout", metavar="DURATION", help="How long handing over may take: 30m, 2h.")
     ] = None,
     home: Home = None,
     as_json: Json = False,

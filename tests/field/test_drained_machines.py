@@ -27,7 +27,7 @@ def test_drained_machines_end_and_none_takes_their_place_until_more_are_wanted(s
 
     site.run("vm", "scale", made["uid"], 1)
     site.until(lambda: machines(made) == ["running", "stopped", "stopped"])
-    there = site.run("vm", "drain", "--host", name, "--wait", "--timeout", "1min")["machines"]
+    there = site.run("vm", "drain", "--host", name, "--wait", "--timeout", "2m")["machines"]
     assert [one["state"] for one in there] == ["stopped", "stopped"]
     assert machines(kept) == ["stopped"]
     assert machines(made) == ["stopped"] * 3
