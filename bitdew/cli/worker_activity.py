@@ -90,7 +90,7 @@ def rules(
             "--when", metavar="WHEN", help="always, idle (nobody touches it) or logged-out (nobody is on it)."
         ),
     ] = None,
-    idle: Annotated[str | None, typer.Option("--idle", metavar="DURATION", help="How long idle is: 5min.")] = None,
+    idle: Annotated[str | None, typer.Option("--idle", metavar="DURATION", help="How long idle is: 5m.")] = None,
     busy: Annotated[
         int | None,
         typer.Option("--busy", metavar="PERCENT", help="Pause while others use more processor; 0 for never."),
