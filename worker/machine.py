@@ -227,8 +227,9 @@ class Machine:
         """Its handle, when it runs: from its beginning, or from where it was saved."""
         if self.entry.order.snapshot is None:
             return await driver.start(self.spec())
-        self.entry.console_bytes = 0
-        return await driver.restore(self.spec(), self.entry.order.snapshot)
+        handle = await driver.restore(self.spec(), self.entry.order.snapshot)
+        self.entry.console_bytes = 0  # nobody has read on meanwhile: it has no handle yet
+        return handle
 
     async def _follow(self) -> None:
         """Follow a machine that was started, until it ends."""

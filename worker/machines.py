@@ -194,6 +194,8 @@ class Machines:
         state, reason, ended = entry.state, entry.reason, entry.state in ENDED
         part = None
         path = machine.console
+        if entry.handle is None and entry.order.snapshot is not None:
+            path = None  # what lies there was written by the machine that it goes on from, and its own begins anew
         if path is not None:
             start, offset = entry.console_bytes, entry.console_characters
             most = min(room, limits.CONSOLE_CHUNK)

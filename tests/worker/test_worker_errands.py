@@ -251,6 +251,10 @@ async def test_another_machine_goes_on_from_what_is_kept_of_one_that_ended_even_
         await service.until_state(heir, "running")
         assert mock_host.machines[uid].status.state == "running"
         assert list(started.worker.machines.machines) == [heir]
+        assert service.consoles[uid]
+        assert not service.consoles.get(heir), "what the other one wrote is not its own"
+        await asyncio.to_thread((home / "machines" / uid / "console.log").write_text, "on")
+        await service.until(lambda: service.consoles.get(heir) == "on")
         await started.crash()
     async with start_worker() as started:
         await service.until_state(heir, "running")
