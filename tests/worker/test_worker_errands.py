@@ -247,7 +247,10 @@ async def test_another_machine_goes_on_from_what_is_kept_of_one_that_ended_even_
     async with start_worker() as started:
         await service.until(lambda: [s for s in service.syncs if s.full][1:])
         assert [s.name for s in service.machines[uid].snapshots] == ["a"]
+        await owner(started.worker, here=True)
         heir = service.launch(disk, continues=uid, snapshot="a")
+        await service.until_state(heir, "waiting-for-disk")
+        await owner(started.worker, here=False)
         await service.until_state(heir, "running")
         assert mock_host.machines[uid].status.state == "running"
         assert list(started.worker.machines.machines) == [heir]
