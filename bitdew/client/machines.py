@@ -5,6 +5,7 @@ Owns the calls and their order. Everything that decides is on the other side of 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bitdew.core.errors import error
@@ -85,6 +86,15 @@ class MachineCalls(Connection):
             page = await self.deployment_page(page.next)
             found += page.deployments
         return found
+
+    async def whole_deployments(self) -> list[m.DeploymentView]:
+        """All deployments, oldest first, each with all its machines. It takes no more requests for more deployments."""
+        deployments = await self.deployments()
+        machines: defaultdict[str, list[m.MachineView]] = defaultdict(list)
+        if deployments:
+            for machine in sorted(await self.machines(), key=lambda one: (one.since, one.uid)):
+                machines[machine.deployment].append(machine)
+        return [m.DeploymentView(**dict(one), machines=machines[one.uid]) for one in deployments]
 
     async def deployment(self, uid: str, *, since: int = 0, wait: float = 0.0) -> m.DeploymentView:
         """One deployment, by its uid or the beginning of it; with `wait`, held open so long until it is past `since`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +21,8 @@ DEFAULT_PROFILE: Final = "default"
 _CHOICE: Final = "current-profile"
 _LONGEST: Final = 4096
 """Bytes that are read of the file that names the current profile."""
+MOST_NAMED: Final = 20
+"""Profiles that an error names."""
 
 Chooser = Literal["environment", "file", "default"]
 """What makes a profile the current one: `BITDEW_PROFILE`, `bitdew profile use`, or nothing at all."""
@@ -110,8 +113,14 @@ def missing_profile(folder: Path) -> BitDewError:
 
 
 def _require(folder: Path) -> None:
-    if not (folder / "service.json").is_file():
-        raise missing_profile(folder)
+    """Raises UserError `profile.missing`, with the name that was meant, if one is near, and those that there are."""
+    if (folder / "service.json").is_file():
+        return
+    names, name = profile_names(), folder.name
+    near = next(iter(get_close_matches(name, names, n=1)), None)
+    meant = f"Did you mean {near}?" if near else "List them: bitdew profile ls" if names else ""
+    why = f"there are: {', '.join(names[:MOST_NAMED])}{', …' if names[MOST_NAMED:] else ''}" if names else ""
+    raise error("profile.missing", f"There is no profile {name!r}", why=why, do=meant, path=str(folder))
 
 
 def _kept() -> str | None:

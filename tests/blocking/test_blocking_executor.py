@@ -107,7 +107,15 @@ def test_a_future_that_is_given_up_gives_up_its_job_and_whoever_waits_is_told(se
         assert calls[2].cancelled()
 
 
-def test_ctrl_c_gives_up_all_calls_wherever_it_comes(dew) -> None:
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C comes as in a program in the foreground: a shell's background jobs are deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_gives_up_all_calls_wherever_it_comes(dew, ctrl_c) -> None:
     called = []
     with pytest.raises(KeyboardInterrupt), dew.executor(**LIMITS) as pool:  # noqa: PT012 (the block is what is tested)
         called.append(pool.submit(squared, 1))

@@ -70,6 +70,8 @@ def test_a_profile_that_is_not_there_is_told_with_those_that_are(bitdew, joined,
     ended = bitdew("profile", command, "nobody", "--json")
     assert (ended.code, ended.key) == (5, "profile.missing")
     assert "ada, default, lab" in ended.document["error"]["why"]
+    near = bitdew("profile", "use" if command == "show" else command, "lab2", "--json").document["error"]
+    assert (near["message"], near["do"]) == ("There is no profile 'lab2'", "Did you mean lab?")
     assert bitdew("profile", command, "../default", "--json").key == "input.invalid"
 
 

@@ -92,6 +92,28 @@ async def test_more_machines_are_awaited_after_it_is_scaled(dew) -> None:
     assert (await dew.deployment(deployment.uid[:8])).count == 3
 
 
+async def test_all_deployments_come_with_their_machines_in_as_many_requests_as_there_are_pages(
+    dew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [await dew.deploy("root", count, memory=MEMORY) for count in (1, 2, 1)]
+    for one in made:
+        await one.running(timeout=30)
+    asked, ask = [], dew.grid._call
+
+    async def counted(method, path, *given, **more):
+        asked.append(path)
+        return await ask(method, path, *given, **more)
+
+    monkeypatch.setattr(dew.grid, "_call", counted)
+    found = await dew.deployments()
+    assert asked == ["/v1/deployments", "/v1/machines"]
+    assert [one.uid for one in found] == [one.uid for one in made]
+    assert [len(one.machines) for one in found] == [1, 2, 1]
+    assert [[machine.uid for machine in one.machines] for one in found] == [
+        [machine.uid for machine in (await dew.deployment(one.uid)).machines] for one in made
+    ]
+
+
 async def test_a_wait_wakes_when_a_machine_changes_and_not_by_looking_again(dew) -> None:
     deployment = await dew.deploy("root", memory=MEMORY)
     (machine,) = await deployment.running(timeout=30)
