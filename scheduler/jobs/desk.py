@@ -14,7 +14,6 @@ from bitdew.wire import limits
 from bitdew.wire.jobs import limit_of
 from bitdew.wire.models import (
     ErrorView,
-    InputModel,
     InputView,
     JobCounts,
     JobExplanation,
@@ -35,10 +34,10 @@ from ..finding import SHORTEST_PREFIX
 from ..known import Known
 from .matching import objection
 from .matchmaker import Matchmaker
-from .records import JobInput, JobRecord, ResultRecord, RunRecord
+from .records import JobRecord, ResultRecord, RunRecord
 from .settling import Case, Settler
 from .store import QUEUE, TOPIC, JobStore
-from .submitting import laid_out, name_of, specs_of
+from .submitting import inputs_of, name_of, specs_of
 
 BREATH: Final = 0.2
 """Seconds until jobs that are waited for are looked for again, however often any job changes."""
@@ -197,7 +196,10 @@ class Desk:
         """
         array = (await self._find(text, most=1))[0].array if text else None
         topic = array or TOPIC
-        await self._known.changes.wait(topic, since, seconds)
+        if since and seconds and self._known.changes.version(topic) > since:
+            await self._known.clock.sleep(BREATH)  # much changes: what does meanwhile is told along
+        else:
+            await self._known.changes.wait(topic, since, seconds)
         version = self._known.changes.version(topic)
         return JobCounts(counts=await self._store.counts(array), version=version)
 
@@ -342,16 +344,6 @@ class Desk:
             memory=run.memory,
             log=run.log_end,
         )
-
-
-async def inputs_of(data: DataRoom, asked: Sequence[InputModel], caller: Subject) -> tuple[JobInput, ...]:
-    """The data that a job is to read, each in a place of its own.
-
-    Raises:
-        UserError: `data.not-found`, `input.invalid`.
-    """
-    found = [(await data.readable(one.data, caller), one.path) for one in asked]
-    return laid_out(JobInput(datum.data.uid, path or datum.data.name) for datum, path in found)
 
 
 def _require_owner(job: JobRecord, caller: Subject) -> None:

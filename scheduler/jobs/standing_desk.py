@@ -24,11 +24,11 @@ from ...catalog.data import DataRoom
 from ...catalog.disks import Disks
 from ..finding import SHORTEST_PREFIX
 from ..known import Known
-from .desk import inputs_of
 from .settling import Case, Settler
 from .standing import Standing, checked
 from .standing_store import STANDING, StandingStore
 from .store import JobStore
+from .submitting import inputs_of
 
 ENDED_TOGETHER: Final = 500
 """Jobs that are given up in one transaction."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from bitdew.core.errors import error
 from bitdew.core.job import JobSpec
 from bitdew.core.job_path import checked_path, pattern_parts
-from bitdew.wire.models import SubmitRequest
+from bitdew.trust.roles import Subject
+from bitdew.wire.models import InputModel, SubmitRequest
 
+from ...catalog.data import DataRoom
 from .records import JobInput
 
 PLACEHOLDER: Final = "{}"
@@ -32,6 +34,16 @@ def laid_out(inputs: Iterable[JobInput]) -> tuple[JobInput, ...]:
         if clash := {"/".join(parts[:n]) for n in range(1, len(parts))} & found.keys():
             raise error("input.invalid", f"{min(clash)[:80]!r} can't be an input and a folder", field="inputs")
     return tuple(found[path] for path in sorted(found))
+
+
+async def inputs_of(data: DataRoom, asked: Sequence[InputModel], caller: Subject) -> tuple[JobInput, ...]:
+    """The data that a job is to read, each in a place of its own.
+
+    Raises:
+        UserError: `data.not-found`, `input.invalid`.
+    """
+    found = [(await data.readable(one.data, caller), one.path) for one in asked]
+    return laid_out(JobInput(datum.data.uid, path or datum.data.name) for datum, path in found)
 
 
 def specs_of(asked: SubmitRequest) -> list[JobSpec]:
