@@ -20,13 +20,13 @@ import yaml
 from bitdew.cli.main import app
 
 ROOT = Path(__file__).parent.parent
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "examples/container/compose.yaml").read_text())
 SERVICE, DATABASE = COMPOSE["services"]["service"], COMPOSE["services"]["database"]
 
 
 def instructions() -> list[tuple[str, str]]:
     """The container file's, each with its words, continued lines joined."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy/Containerfile").read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "examples/container/Containerfile").read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines if line.strip())]
 
@@ -80,9 +80,10 @@ def test_nothing_secret_and_no_checkout_gets_into_the_image() -> None:
     copied = [shlex.split(rest) for name, rest in INSTRUCTIONS if name == "COPY" and "--from" not in rest]
     assert {source for words in copied for source in words[:-1]} <= seen
     assert [source for source in seen if not (ROOT / source).exists()] == []
-    told = (ROOT / "deploy/Containerfile").read_text() + (ROOT / "deploy/compose.yaml").read_text()
+    folder = ROOT / "examples/container"
+    told = (folder / "Containerfile").read_text() + (folder / "compose.yaml").read_text()
     assert re.findall(r"(?i)(?:password|token|secret)\w* *[=:] *(?!/run/)[\w/$]+", told) == []
-    assert "/deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "/examples/container/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_what_is_copied_is_all_that_the_wheel_is_made_of() -> None:
@@ -120,7 +121,7 @@ def test_the_database_is_reached_by_its_socket_alone() -> None:
 
 def test_the_clients_are_not_older_than_the_server() -> None:
     # Debian 12 has PostgreSQL 15, whose programs are what a backup is taken with.
-    assert (ROOT / "deploy/Containerfile").read_text().count("ARG BASE=debian:bookworm-slim\n") == 1
+    assert (ROOT / "examples/container/Containerfile").read_text().count("ARG BASE=debian:bookworm-slim\n") == 1
     assert re.fullmatch(r"postgres:(\d+)-bookworm", DATABASE["image"])[1] == "15"  # type: ignore[index]
 
 
@@ -140,7 +141,7 @@ def test_the_two_secrets_are_one_password_and_are_made_once(tmp_path: Path, monk
     (fake / "chown").chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake}:/usr/bin:/bin")
     folder = tmp_path / "secrets"
-    script = ["sh", str(ROOT / "deploy/make-secrets"), str(folder)]
+    script = ["sh", str(ROOT / "examples/container/make-secrets"), str(folder)]
     subprocess.run(script, check=True, capture_output=True, timeout=30)
     password = (folder / "password").read_text().strip()
     assert len(password) == 48

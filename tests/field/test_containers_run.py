@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl"),
 ]
 ROOT = Path(__file__).parents[2]
-SERVICE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["service"]
+SERVICE: dict[str, Any] = yaml.safe_load((ROOT / "examples/container/compose.yaml").read_text())["services"]["service"]
 GUIDE = (ROOT / "docs/guides/operator.md").read_text()
 
 CURL = {"--cacert": "ca_file", "--cert": "cert_file", "--key": "key_file"}
@@ -66,7 +66,7 @@ def environment(own_postgres: PostgresServer, tmp_path: Path) -> dict[str, str]:
     fake.mkdir()
     (fake / "chown").symlink_to("/bin/true")  # the containers' users are not here
     path = f"{fake}:{os.environ['PATH']}"
-    script = ["sh", str(ROOT / "deploy/make-secrets"), str(tmp_path / "secrets")]
+    script = ["sh", str(ROOT / "examples/container/make-secrets"), str(tmp_path / "secrets")]
     subprocess.run(script, env={"PATH": path}, check=True, capture_output=True, timeout=30)
     asyncio.run(protect(own_postgres, (tmp_path / "secrets/password").read_text().strip()))
     told = {name: filled(value, {}) for name, value in SERVICE["environment"].items()}
