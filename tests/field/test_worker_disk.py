@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pycdlib
@@ -92,14 +94,14 @@ def write_seed(path: Path, **files: str) -> None:
 class Machine:
     """A QEMU with the disk, a seed, and a network from which 10.0.2.2 is this host."""
 
-    def __init__(self, folder: Path, disk: Path, bus: str = "virtio") -> None:
+    def __init__(self, folder: Path, disk: Path, bus: str = "virtio", cpus: int = 1) -> None:
         self.console_file = folder / "console.log"
         overlay = folder / "overlay.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", overlay], check=True)
         self.process = subprocess.Popen(
             [
                 *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-                *("-machine", "pc", "-accel", "tcg", "-m", "512M", "-monitor", "stdio"),
+                *("-machine", "pc", "-accel", "tcg", "-m", "512M", "-smp", f"{cpus}", "-monitor", "stdio"),
                 *("-drive", f"file={overlay},if={bus}"),
                 *("-drive", f"file={folder / 'seed.iso'},if=ide,index=2,media=cdrom,readonly=on"),
                 *("-nic", "user,model=virtio-net-pci", "-serial", f"file:{self.console_file}"),
@@ -137,7 +139,7 @@ def boot(tmp_path: Path, disk: Path):
         pytest.skip("QEMU is not installed")
     machines = []
 
-    def start(**options: str) -> Machine:
+    def start(**options: Any) -> Machine:
         machines.append(Machine(tmp_path, disk, **options))
         return machines[-1]
 
@@ -255,6 +257,22 @@ def test_a_script_alone_is_run_on_an_ide_disk_and_the_machine_powers_off_after_i
     assert machine.process.wait(JOINED_WITHIN) == 0
     assert "python guest-two 45" in machine.console
     assert "bitdew-guest: the user's script ended with 0" in machine.console
+
+
+def test_control_groups_of_version_2_hold_memory_and_processors_on_a_real_kernel(tmp_path, boot):
+    script = (Path(__file__).parent / "groups_in_guest.py").read_text()
+    write_seed(tmp_path / "seed.iso", meta_data="local-hostname: guest-three\n", user_data=script)
+    machine = boot(cpus=2)
+    assert machine.process.wait(JOINED_WITHIN) == 0
+    console = machine.console
+    assert "the user's script ended with 0" in console, console
+    assert "groups: memory and processors are held by control groups (version 2)" in console
+    assert "ate in 64 MiB: '' -9 True []" in console, "ended by the kernel, known for it, and forgotten"
+    assert "ate in 256 MiB: '' 0 False []" in console
+    spun = re.search(r"spun: (\S+) (\S+) (\S+)", console)
+    assert spun, console
+    assert 0 < float(spun[1]) <= 1.2, "two that would use two processors share one"
+    assert spun.groups()[1:] == ("True", "False"), "a group that is not empty stays, and an empty one goes"
 
 
 def test_the_same_inputs_give_the_same_disk_bit_for_bit(disk, tmp_path):
