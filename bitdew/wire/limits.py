@@ -44,9 +44,10 @@ MACHINES: Final = 1000
 """Machine reports in one sync."""
 
 ORDERS: Final = 1000
+"""Orders in one reply; the rest follow with the next."""
+
 DOUBTS: Final = 100
 """Copies of one host that are under suspicion at a time."""
-"""Orders in one reply; the rest follow with the next."""
 
 SOUGHT: Final = 1000
 """Contents that a host is told others want from it, at a time."""
