@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def test_what_is_to_be_drained_has_to_be_said_and_to_be_there(bitdew, daemon, home, tmp_path):
     service = daemon("serve", "--port", 0, home=home)
@@ -17,6 +19,9 @@ def test_what_is_to_be_drained_has_to_be_said_and_to_be_there(bitdew, daemon, ho
     token = bitdew("token", "create", "--role", "worker", "--json").document["token"]
     joined = ["--name", "pc-1", "--home", tmp_path / "pc-1", "--listen", "127.0.0.1"]
     worker = daemon("worker", "join", service.ready["url"], "--token", token, *joined, home=home)
+    deadline = time.monotonic() + 60
+    while not bitdew("host", "ls", "--json").document["hosts"]:  # it is ready before the service has heard of it
+        assert time.monotonic() < deadline
     empty = bitdew("vm", "drain", "--host", "pc-1", "--wait")
     assert (empty.code, empty.err) == (0, "")
     assert "No machine had to be drained." in empty.out

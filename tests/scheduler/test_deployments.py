@@ -340,7 +340,7 @@ async def test_a_machine_has_the_ports_that_its_host_gave_it(grid: Grid, make_ho
     order = await host.order(OrderKind.LAUNCH)
     assert order.launch is not None
     assert order.launch.ports == [m.PortModel(host=0, guest=22), m.PortModel(host=8080, guest=80)]
-    given = [{"host": 40022, "guest": 22}, {"host": 8080, "guest": 80}]
+    given = [{"host": port, "guest": inside, "address": "127.0.0.1"} for port, inside in ((40022, 22), (8080, 80))]
     await host.machine(order, MachineState.RUNNING, ports=given)
     (shown,) = (await grid.client.deployment(made.uid)).machines
     assert [port.model_dump() for port in shown.ports] == given

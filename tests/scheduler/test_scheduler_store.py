@@ -256,7 +256,9 @@ async def test_sums_are_those_of_the_placements(store: SchedulerStore, data: Dat
     assert await store.host_totals() == totals
     assert await store.host_totals([PC2, PC3]) == {PC2: totals[PC2]}
     assert await store.committed() == {at: known.committed for at, known in totals.items()}
-    assert await store.held_counts() == Counter(at for _uid, at, state in states if state is P.HELD)
+    whole = Counter(at for _uid, at, state in states if state is P.HELD)
+    assert await store.held_counts([PC1, PC2, PC3]) == whole
+    assert await store.held_counts([PC2, PC3]) == {PC2: whole[PC2]}
 
     taken = Counter((of[uid], at) for uid, at, state in states if state in TAKEN)
     held = Counter((of[uid], at) for uid, at, state in states if state is P.HELD)
