@@ -1,7 +1,7 @@
 # BitDew's commands. Everything runs on the installed package, in a virtual environment of its own (VENV).
 #
 #   make demo    a whole grid on this machine, from nothing to a booted disk
-#   make root-hep  HEP jobs in ROOT machines, from building the disk to the merged spectrum; takes a quarter of an hour
+#   make root-hep  HEP jobs in ROOT machines, from building the disk to the merged spectrum; takes minutes
 #   make hep-light  the same with uproot in place of ROOT, machines deployed and retired by the scheduler; minutes
 #   make test    every test: the fast ones in parallel, then those with real processes, swarms and machines
 #   make lint    style, types and the arrows between the rooms
