@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from bitdew.batching import Batcher
 from bitdew.core.clock import Clock
 from bitdew.core.content import ROOT_OF_NOTHING, Content, piece_length_for
 from bitdew.core.data import Data
@@ -31,6 +32,8 @@ from .upload_file import About
 
 MANY: Final = 200
 """Data that are described in the event loop; more are, in a thread: ten thousand take a tenth of a second."""
+TOGETHER: Final = 128
+"""Requests whose data are stored together at most: whoever comes next waits for them all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +44,6 @@ class _Creation:
     owner: str
     data: list[Datum] = field(default_factory=list)
     fault: BitDewError | None = None
-    done: bool = False
 
 
 class DataRoom:
@@ -58,8 +60,7 @@ class DataRoom:
         self._attributes = attributes
         self._contents = contents
         self._clock = clock
-        self._waiting: list[_Creation] = []
-        self._storing = asyncio.Lock()
+        self._batcher: Batcher[_Creation, list[Uid]] = Batcher(self._store_together, name="new data", most=TOGETHER)
         self.changed: Callable[[Collection[Uid]], None] = lambda _uids: None
         self.reattached: Callable[[Collection[Uid]], None] = lambda _attributes: None
 
@@ -72,18 +73,9 @@ class DataRoom:
             UserError: `disk.name-taken`, `attribute.…`, `input.invalid` for a root and size that don't
                 go together.
         """
-        creation = _Creation(asked, owner.subject_id)
-        self._waiting.append(creation)
-        async with self._storing:
-            # Whoever comes first stores what all have asked for while the one before was storing.
-            if not creation.done:
-                together, self._waiting = self._waiting, []
-                await to_the_end(self._store_together(together))
-        if creation.fault is not None:
-            raise creation.fault
-        return [datum.data.uid for datum in creation.data]
+        return await self._batcher.ask(_Creation(asked, owner.subject_id))
 
-    async def _store_together(self, creations: Sequence[_Creation]) -> None:
+    async def _store_together(self, creations: Sequence[_Creation]) -> list[list[Uid] | Exception]:
         try:
             async with self._attributes.linking, self._contents.changing:
                 await self._describe(creations)
@@ -91,16 +83,10 @@ class DataRoom:
         except BitDewError as fault:
             for creation in creations:
                 creation.fault = creation.fault or fault
-        except BaseException:
-            for creation in creations:
-                creation.fault = error("internal", "The data could not be created")
-            raise
-        finally:
-            for creation in creations:
-                creation.done = True
         made = (datum for one in creations if one.fault is None for datum in one.data)
         if told := [datum.data.uid for datum in made if datum.can_move]:
             self.changed(told)
+        return [one.fault or [datum.data.uid for datum in one.data] for one in creations]
 
     async def _describe(self, creations: Sequence[_Creation]) -> None:
         """Make data of what was asked; who asks for what can't be gets the fault."""

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bitdew.batching import Batcher
 from bitdew.core.clock import Clock
 from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name
 from bitdew.swarm.metainfo import Metainfo, build_metainfo
-from bitdew.tasks import to_the_end
 from bitdew.trust.roles import Subject
 from bitdew.wire.models import WholeRequest
 
@@ -49,7 +49,6 @@ class _Coming:
     kept: Datum | None = None
     filled: bool = False
     fault: BitDewError | None = None
-    done: bool = False
 
 
 class SmallData:
@@ -63,8 +62,10 @@ class SmallData:
         self._attributes = attributes
         self._contents = contents
         self._clock = clock
-        self._waiting: list[_Coming] = []
-        self._keeping = asyncio.Lock()
+        # Whether a name is free for the second that wants it, the first decides.
+        self._batcher: Batcher[_Coming, tuple[Datum, bool]] = Batcher(
+            self._keep_together, name="small data", most=TOGETHER, apart=lambda coming: coming.asked.name
+        )
 
     async def put(self, asked: WholeRequest, sender: Subject, *, for_jobs: bool = False) -> tuple[Datum, bool]:
         """Make these bytes a datum, or fill the one of its name that waits for them, which keeps its wishes.
@@ -80,28 +81,9 @@ class SmallData:
                 `storage.failed`.
         """
         checked_name(asked.name)
-        coming = _Coming(asked, sender, for_jobs)
-        self._waiting.append(coming)
-        async with self._keeping:
-            # Whoever comes first keeps what has come while the ones before were kept.
-            while not coming.done:
-                await to_the_end(self._keep_together(self._next()))
-        if coming.fault is not None:
-            raise coming.fault
-        if coming.kept is None:
-            raise error("internal", f"{asked.name!r} could not be kept")
-        return coming.kept, not coming.filled
+        return await self._batcher.ask(_Coming(asked, sender, for_jobs))
 
-    def _next(self) -> list[_Coming]:
-        """The first that wait, but for those of a name that another has: whether it is free, that one decides."""
-        chosen: dict[str, _Coming] = {}
-        for coming in self._waiting:
-            if len(chosen) < TOGETHER:
-                chosen.setdefault(coming.asked.name, coming)
-        self._waiting = [coming for coming in self._waiting if chosen.get(coming.asked.name) is not coming]
-        return list(chosen.values())
-
-    async def _keep_together(self, together: Sequence[_Coming]) -> None:
+    async def _keep_together(self, together: Sequence[_Coming]) -> list[tuple[Datum, bool] | Exception]:
         try:
             await asyncio.to_thread(_identify, together)
             async with self._attributes.linking, self._contents.changing:
@@ -112,11 +94,9 @@ class SmallData:
         except BitDewError as fault:
             for coming in together:
                 coming.fault = coming.fault or fault
-        finally:
-            for coming in together:
-                coming.done = True
         if new := [one.kept.data.uid for one in _good(together) if one.kept is not None and not one.filled]:
             self._data.changed(new)
+        return [_outcome(coming) for coming in together]
 
     async def _describe(self, together: Sequence[_Coming]) -> None:
         """Find, or make, each one's datum."""
@@ -173,6 +153,14 @@ class SmallData:
                 raise
             for coming in together:
                 await self._settle([coming])
+
+
+def _outcome(coming: _Coming) -> tuple[Datum, bool] | Exception:
+    if coming.fault is not None:
+        return coming.fault
+    if coming.kept is None:
+        return error("internal", f"{coming.asked.name!r} could not be kept")
+    return coming.kept, not coming.filled
 
 
 def _good(together: Sequence[_Coming]) -> list[_Coming]:

@@ -7,20 +7,18 @@ they came; one that can't be fails alone.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from bitdew.batching import Batcher
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.job import Limit
 from bitdew.core.states import RunState
-from bitdew.tasks import to_the_end
 from bitdew.wire.models import ErrorView, LogChunk, OutputModel, RunReply, RunReport
 
 from ...catalog.faults import is_nobodys
@@ -48,14 +46,13 @@ class Heard:
     version: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Said:
-    """A report, and what came of it."""
+    """A report."""
 
     uid: Uid
     host: HostId
     report: RunReport
-    heard: Heard | Exception | None = None
 
 
 class Hearing:
@@ -65,8 +62,15 @@ class Hearing:
         self._known = known
         self._settler = settler
         self._results = results
-        self._turn = asyncio.Lock()
-        self._said: deque[_Said] = deque()
+        # What is said of a run next follows from what was said of it first.
+        self._batcher: Batcher[_Said, Heard] = Batcher(
+            self._take_in,
+            name="hearing of runs",
+            most=TOGETHER,
+            apart=lambda said: said.uid,
+            again_alone=lambda fault: not is_nobodys(fault),
+            within=known.database.facts,
+        )
 
     async def take_in(self, uid: Uid, report: RunReport, host: HostId) -> Heard:
         """Store what follows from a report.
@@ -74,53 +78,18 @@ class Hearing:
         Raises:
             UserError: `run.not-found`, if the host has no such run.
         """
-        said = _Said(uid, host, report)
-        self._said.append(said)
-        try:
-            async with self._turn:  # whoever waited meanwhile finds that another took along what he said
-                while said.heard is None:
-                    await to_the_end(self._take_in_next())
-        finally:
-            if said in self._said:  # its caller is gone before its turn came
-                self._said.remove(said)
-        if isinstance(said.heard, Exception):
-            raise said.heard
-        return said.heard
+        return await self._batcher.ask(_Said(uid, host, report))
 
-    async def _take_in_next(self) -> None:
-        async with self._known.database.facts():
-            batch = self._next()
-            try:
-                await self._take_in(batch)
-            except Exception as fault:  # noqa: BLE001 - whoever said it is told
-                if len(batch) == 1 or is_nobodys(fault):
-                    _fail(batch, fault)
-                    return
-                for said in (said for said in batch if said.heard is None):
-                    try:
-                        await self._take_in([said])
-                    except Exception as alone:  # noqa: BLE001
-                        _fail([said], alone)
-
-    def _next(self) -> list[_Said]:
-        """Those who came first, one of each run: what is said of it next follows from this one."""
-        batch: dict[Uid, _Said] = {}
-        while self._said and len(batch) < TOGETHER and self._said[0].uid not in batch:
-            said = self._said.popleft()
-            batch[said.uid] = said
-        return list(batch.values())
-
-    async def _take_in(self, batch: Sequence[_Said]) -> None:
+    async def _take_in(self, batch: Sequence[_Said]) -> list[Heard | Exception]:
         now = self._known.clock.now()
         cases = await self._settler.cases([said.uid for said in batch])
-        logs, done, mine = dict[Uid, LogChunk](), list[tuple[HostId, Uid]](), list[_Said]()
+        logs, done, mine = dict[Uid, LogChunk](), list[tuple[HostId, Uid]](), set[Uid]()
         changed: dict[Uid, Case] = {}
         for said in batch:
             case = cases.get(said.uid)
             if case is None or case.runs[said.uid].host != said.host:
-                said.heard = not_found(said.uid)
                 continue
-            mine.append(said)
+            mine.add(said.uid)
             # What was carried out need not be told again; where it is over, so is everything about it.
             done.append((said.host, said.uid))
             if case.runs[said.uid].ended:
@@ -130,12 +99,13 @@ class Hearing:
             await self._judge(case, case.runs[said.uid], said.report, now)
             if said.report.log is not None:
                 logs[said.uid] = said.report.log
-        if not mine:
-            return
-        ends = await self._settler.settle(list(changed.values()), logs=logs, done=done)
-        for said in mine:
-            version = self._known.changes.version(said.uid)
-            said.heard = Heard(reply_to(cases[said.uid], said.uid, ends.get(said.uid)), version)
+        ends = await self._settler.settle(list(changed.values()), logs=logs, done=done) if mine else {}
+        return [
+            Heard(reply_to(cases[said.uid], said.uid, ends.get(said.uid)), self._known.changes.version(said.uid))
+            if said.uid in mine
+            else not_found(said.uid)
+            for said in batch
+        ]
 
     async def _judge(self, case: Case, run: RunRecord, said: RunReport, now: datetime) -> None:
         """What follows from what was said."""
@@ -162,12 +132,6 @@ def reply_to(case: Case, uid: Uid, log_end: int | None = None) -> RunReply:
         return RunReply(wanted=False, verdict="drop", log=end, period=period)
     verdict = judge(case.job.spec, list(case.runs.values())).verdicts.get(uid)
     return RunReply(wanted=True, verdict="store" if verdict is Verdict.STORE else "wait", log=end, period=period)
-
-
-def _fail(batch: Sequence[_Said], fault: Exception) -> None:
-    for said in batch:
-        if said.heard is None:
-            said.heard = fault
 
 
 def not_found(uid: str) -> BitDewError:

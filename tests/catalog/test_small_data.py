@@ -60,8 +60,7 @@ async def test_many_that_come_together_cost_as_many_transactions_as_a_few(
     alone = len(commits)
     assert await put_all(small, rooms.ada, *(whole(f"d{n}", b"%d" % n) for n in range(TOGETHER))) == [""] * TOGETHER
     event.remove(database._engine.sync_engine, "commit", note)
-    # The first is kept at once, and whoever came meanwhile after it.
-    assert len(commits) <= 4 * alone
+    assert len(commits) <= 2 * alone
     living = {datum.data.name: datum for datum in await rooms.store.living()}
     assert len(living) == TOGETHER + 1
     assert all(rooms.contents.repository.holds(one.data.root, one.data.size) for one in living.values())
@@ -100,8 +99,7 @@ async def test_what_there_is_no_room_for_is_refused_and_the_rest_is_kept(
     monkeypatch.setattr(rooms.contents.repository.uploads, "room", room)
     raws = [bytes([n]) * 100 for n in range(3)]
     found = await put_all(small, rooms.ada, *(whole(f"d{n}", raw) for n, raw in enumerate([*raws, b"few"])))
-    # The first is kept by itself; of those that came meanwhile, the second of a hundred bytes has no room any more.
-    assert found == ["", "", "storage.full", ""]
+    assert found == ["", "storage.full", "storage.full", ""]
 
 
 async def test_data_that_wait_for_these_bytes_get_them_also_under_other_names(rooms: Rooms, small: SmallData) -> None:
@@ -164,3 +162,27 @@ async def test_a_caller_who_goes_away_leaves_the_others_their_turn(rooms: Rooms,
     assert await others == [""] * 5
     assert await asyncio.gather(gone, waiting, return_exceptions=True)
     assert {f"d{n}" for n in range(5)} <= {datum.data.name for datum in await rooms.store.living()}
+
+
+async def test_what_was_asked_by_a_caller_who_left_before_its_turn_is_never_kept(
+    rooms: Rooms, small: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_whole, begun, goes_on = rooms.contents.repository.keep_whole, asyncio.Event(), asyncio.Event()
+
+    async def keep(files: Any) -> None:
+        begun.set()
+        await goes_on.wait()
+        await keep_whole(files)
+
+    monkeypatch.setattr(rooms.contents.repository, "keep_whole", keep)
+    first = asyncio.create_task(small.put(whole("first", b"1"), rooms.ada))
+    await begun.wait()
+    gone = asyncio.create_task(small.put(whole("gone", b"2"), rooms.ada))
+    await asyncio.sleep(0)
+    gone.cancel()
+    goes_on.set()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await small.put(whole("next", b"3"), rooms.ada)
+    assert {datum.data.name for datum in await rooms.store.living()} == {"first", "next"}
