@@ -139,13 +139,16 @@ class Batcher(Generic[Asked, Answer]):
 
     async def _outcomes(self, batch: Sequence[_Caller[Asked, Answer]]) -> Sequence[Answer | Exception]:
         try:
-            outcomes = await self._do([caller.asked for caller in batch])
-            if len(outcomes) != len(batch):
-                raise AssertionError(f"{self._name}: {len(outcomes)} outcomes for {len(batch)} callers")
+            return await self._together(batch)
         except Exception as fault:  # noqa: BLE001 - whoever asked is told
             if len(batch) > 1 and self._again_alone(fault):
                 return [outcome for caller in batch for outcome in await self._outcomes([caller])]
             return [fault] * len(batch)
+
+    async def _together(self, batch: Sequence[_Caller[Asked, Answer]]) -> Sequence[Answer | Exception]:
+        outcomes = await self._do([caller.asked for caller in batch])
+        if len(outcomes) != len(batch):
+            raise AssertionError(f"{self._name}: {len(outcomes)} outcomes for {len(batch)} callers")
         return outcomes
 
     def _choose(self) -> None:

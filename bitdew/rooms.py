@@ -26,6 +26,7 @@ from bitdew.catalog.disks import Disks
 from bitdew.catalog.egress import Egress
 from bitdew.catalog.events import EventLog, told_of
 from bitdew.catalog.feed import Told, new_feed, together
+from bitdew.catalog.holdings import Holdings
 from bitdew.catalog.http import data_routes, identity_routes, revocation_routes
 from bitdew.catalog.identity_store import IdentityStore
 from bitdew.catalog.leadership import Leadership
@@ -137,10 +138,11 @@ class Rooms:
         self.contents = Contents(data, Repository(repository, swarm, clock, uploads=uploads), clock)
         swarm.on_fault = lambda offer: self.contents.suspect(offer.metainfo.content.root)
         self.data = DataRoom(data, self.attributes, self.contents, clock)
-        self.disks = Disks(data, self.data, self.attributes, self.contents, authority.certificate, clock)
+        holdings = Holdings(data, self.data, self.attributes, self.contents, clock)
+        self.disks = Disks(holdings, authority.certificate)
         self.origins = Origins(database, self.data, self.contents, clock)
-        self.publishing = Publishing(data, self.data, self.attributes, self.contents, clock)
-        self._small = SmallData(data, self.data, self.attributes, self.contents, clock)
+        self.publishing = Publishing(holdings)
+        self._small = SmallData(holdings)
         self.feed, self.leadership = new_feed(database), Leadership(database)
         self.changes = Changes(clock)
         self._known = Known(

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
-from bitdew.core.clock import Clock
 from bitdew.core.content import Content, sampled
 from bitdew.core.data import Data, Kind
 from bitdew.core.errors import BitDewError, error
@@ -31,10 +30,9 @@ from bitdew.wire.models import (
 )
 
 from .attribute_store import AttributeRecord
-from .attributes import Attributes
-from .contents import Contents
-from .data import DataRoom, require_same
-from .data_store import Beside, DataStore, Datum, name_taken
+from .data import require_same
+from .data_store import Beside, Datum, name_taken
+from .holdings import Holdings
 from .upload_file import About
 from .uploads import Upload, Uploads, received
 
@@ -42,14 +40,8 @@ from .uploads import Upload, Uploads, received
 class Publishing:
     """Uploads as their senders see them. Nobody sees, or goes on with, another's."""
 
-    def __init__(
-        self, store: DataStore, data: DataRoom, attributes: Attributes, contents: Contents, clock: Clock
-    ) -> None:
-        self._store = store
-        self._data = data
-        self._attributes = attributes
-        self._contents = contents
-        self._clock = clock
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
 
     async def begin(self, asked: UploadRequest, sender: Subject) -> UploadReply:
         """Make room for a datum's bytes, once its name is known to be free, or its datum to be in need of them.
@@ -62,11 +54,11 @@ class Publishing:
         name = checked_name(asked.name)
         if asked.disk and not asked.size:
             raise error("disk.empty", f"The file for {name!r} is empty", name=name)
-        known = await self._store.find(name)
+        known = await self._holdings.store.find(name)
         if known is not None:
             await self._require_in_need(known, asked, sender)
         elif asked.attribute:
-            await self._attributes.resolve(asked.attribute, sender.subject_id)
+            await self._holdings.attributes.resolve(asked.attribute, sender.subject_id)
         about = About(sender.subject_id, name, asked.size, asked.fingerprint, min(asked.empty, asked.size))
         upload = await self._uploads.begin(about)
         return UploadReply(upload=upload.uid, held=await self._held(upload))
@@ -75,7 +67,7 @@ class Publishing:
         if not known.damaged and (asked.disk or not known.awaited):
             raise name_taken(asked.name)
         if not asked.disk:
-            await self._data.mine(known.data.uid, sender, "fill")
+            await self._holdings.data.mine(known.data.uid, sender, "fill")
             if asked.size != known.data.size:
                 why = f"it has {asked.size} bytes, and {known.data.size} are awaited"
                 raise error("disk.changed", f"This is not what {asked.name!r} waits for", why=why)
@@ -85,10 +77,10 @@ class Publishing:
         if not upload.untouched:
             return []
         positions = sampled(upload.size, limits.SAMPLES)
-        found = self._contents.repository.of_size(upload.size, limits.HELD)
+        found = self._holdings.contents.repository.of_size(upload.size, limits.HELD)
         # Another process may have freed some, and this one has not heard of it yet.
-        async with self._contents.changing:
-            there = await self._contents.held({(one.root, one.size) for one in found})
+        async with self._holdings.contents.changing:
+            there = await self._holdings.contents.held({(one.root, one.size) for one in found})
         chosen = [one for one in found if (one.root, one.size) in there]
         return [HeldContent(root=one.root, samples=_samples(one, positions)) for one in chosen]
 
@@ -124,7 +116,7 @@ class Publishing:
         """
         upload = self._uploads.upload(uid, sender.subject_id)
         if said.held:
-            content = self._contents.repository.give(upload, ContentRoot(said.root))
+            content = self._holdings.contents.repository.give(upload, ContentRoot(said.root))
         else:
             content = await self._uploads.complete(upload.uid, said.root)
         return UploadDone(root=content.root, size=content.size)
@@ -155,24 +147,24 @@ class Publishing:
             UserError: `upload.not-found`, `input.invalid` before it is complete, `disk.changed`, `disk.name-taken`,
                 `certificate.role`, `attribute.…`; the upload stays, so that the caller may correct what it asked.
         """
-        async with self._attributes.linking, self._contents.changing:
+        async with self._holdings.attributes.linking, self._holdings.contents.changing:
             upload = self._uploads.upload(uid, sender.subject_id)
-            content, known = received(upload), await self._store.find(upload.name)
+            content, known = received(upload), await self._holdings.store.find(upload.name)
             if root is not None and content.root != root:
                 raise not_claimed(upload.name, content, root)
             if known is not None:
                 if not known.awaited and not known.damaged:
                     raise name_taken(upload.name)
-                require_same(await self._data.mine(known.data.uid, sender, "fill"), content)
-                await to_the_end(self._contents.keep(upload))
+                require_same(await self._holdings.data.mine(known.data.uid, sender, "fill"), content)
+                await to_the_end(self._holdings.contents.keep(upload))
                 return known.data.uid
-            who, now = owner or sender.subject_id, self._clock.now()
-            attribute = await self._attributes.resolve(asked.attribute, who)
+            who, now = owner or sender.subject_id, self._holdings.clock.now()
+            attribute = await self._holdings.attributes.resolve(asked.attribute, who)
             metainfo = await asyncio.to_thread(build_metainfo, content)
             datum = replace(new_datum(upload.name, metainfo, asked.kind, attribute, who, now), for_jobs=for_jobs)
             also = beside(datum.data.uid) if beside is not None else None
-            await to_the_end(self._contents.keep(upload, datum, beside=also))
-        self._data.changed([datum.data.uid])
+            await to_the_end(self._holdings.contents.keep(upload, datum, beside=also))
+        self._holdings.data.changed([datum.data.uid])
         return datum.data.uid
 
     def under_way(self) -> list[Upload]:
@@ -193,7 +185,7 @@ class Publishing:
 
     @property
     def _uploads(self) -> Uploads:
-        return self._contents.repository.uploads
+        return self._holdings.contents.repository.uploads
 
 
 def new_datum(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bitdew.batching import Batcher
-from bitdew.core.clock import Clock
 from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name
@@ -20,10 +19,10 @@ from bitdew.swarm.metainfo import Metainfo, build_metainfo
 from bitdew.trust.roles import Subject
 from bitdew.wire.models import WholeRequest
 
-from .attributes import Attributes, Resolving
-from .contents import Contents
-from .data import DataRoom, require_mine, require_same
-from .data_store import DataStore, Datum, name_taken
+from .attributes import Resolving
+from .data import require_mine, require_same
+from .data_store import Datum, name_taken
+from .holdings import Holdings
 from .publishing import new_datum, not_claimed
 from .uploads import no_room, told
 
@@ -54,14 +53,8 @@ class _Coming:
 class SmallData:
     """The way into the catalog for small data."""
 
-    def __init__(
-        self, store: DataStore, data: DataRoom, attributes: Attributes, contents: Contents, clock: Clock
-    ) -> None:
-        self._store = store
-        self._data = data
-        self._attributes = attributes
-        self._contents = contents
-        self._clock = clock
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
         # Whether a name is free for the second that wants it, the first decides.
         self._batcher: Batcher[_Coming, tuple[Datum, bool]] = Batcher(
             self._keep_together, name="small data", most=TOGETHER, apart=lambda coming: coming.asked.name
@@ -86,7 +79,7 @@ class SmallData:
     async def _keep_together(self, together: Sequence[_Coming]) -> list[tuple[Datum, bool] | Exception]:
         try:
             await asyncio.to_thread(_identify, together)
-            async with self._attributes.linking, self._contents.changing:
+            async with self._holdings.attributes.linking, self._holdings.contents.changing:
                 await self._describe(_good(together))
                 await self._require_room(_good(together))
                 await self._write(_good(together))
@@ -95,13 +88,13 @@ class SmallData:
             for coming in together:
                 coming.fault = coming.fault or fault
         if new := [one.kept.data.uid for one in _good(together) if one.kept is not None and not one.filled]:
-            self._data.changed(new)
+            self._holdings.data.changed(new)
         return [_outcome(coming) for coming in together]
 
     async def _describe(self, together: Sequence[_Coming]) -> None:
         """Find, or make, each one's datum."""
-        known = await self._store.named([coming.asked.name for coming in together])
-        records, now = Resolving(self._attributes), self._clock.now()
+        known = await self._holdings.store.named([coming.asked.name for coming in together])
+        records, now = Resolving(self._holdings.attributes), self._holdings.clock.now()
         for coming in together:
             asked, sender, metainfo = coming.asked, coming.sender, coming.metainfo
             try:
@@ -116,7 +109,7 @@ class SmallData:
                 coming.fault = fault
 
     async def _require_room(self, together: Sequence[_Coming]) -> None:
-        free = await self._contents.repository.uploads.room()
+        free = await self._holdings.contents.repository.uploads.room()
         for coming in together:
             if (size := len(coming.asked.raw)) > free:
                 coming.fault = no_room(coming.asked.name, size, free)
@@ -124,7 +117,7 @@ class SmallData:
 
     async def _write(self, together: Sequence[_Coming]) -> None:
         """Make their files durable: first of all together, and if that fails, of each, to know whose fault it is."""
-        repository = self._contents.repository
+        repository = self._holdings.contents.repository
         files = {one.metainfo.content.root: (one.metainfo, one.asked.raw) for one in together if one.metainfo}
         try:
             if files:
@@ -144,7 +137,7 @@ class SmallData:
         if not came:
             return
         try:
-            await self._contents.settle(list(came.values()), new)
+            await self._holdings.contents.settle(list(came.values()), new)
         except BitDewError as fault:
             if len(together) == 1:
                 together[0].fault = fault

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bitdew.catalog.damage import damage
 from bitdew.catalog.database import Database
+from bitdew.catalog.holdings import Holdings
 from bitdew.catalog.small import TOGETHER, SmallData
 from sqlalchemy import event
 
@@ -23,7 +24,7 @@ from .conftest import Rooms
 
 @pytest.fixture
 def small(rooms: Rooms) -> SmallData:
-    return SmallData(rooms.store, rooms.data, rooms.attributes, rooms.contents, rooms.clock)
+    return SmallData(Holdings(rooms.store, rooms.data, rooms.attributes, rooms.contents, rooms.clock))
 
 
 def content_of(raw: bytes) -> Content:
