@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import new_uid
@@ -22,13 +22,10 @@ from .calling import ARCHIVE, MOST_HEAD, MOST_RESULT, Packed, again, archive, ca
 from .connection import POLL
 from .following import patiently
 from .job_events import outcome_of
-from .jobs import INPUT
-from .memory import BytesSource
-from .submitting import TAKE_BACK
-from .whole import is_small, put_whole
+from .submitting import TAKE_BACK, put_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from bitdew.core.job import JobSpec
     from bitdew.wire import models as m
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from .grid import BitDew
     from .submitting import JobOptions
 
+T = TypeVar("T")
 MOST_TOGETHER: Final = 256
 """Calls that are sent together at most."""
 BYTES_TOGETHER: Final = 384 * 1024
@@ -99,6 +97,7 @@ class _Batch:
 
     Attributes:
         array: The jobs' array.
+        archive: The uid of the datum, once it is there.
         open: Those that have not ended, by their number.
         told: The jobs of those that have, and are not forgotten.
         has_jobs: Whether the service has them.
@@ -106,13 +105,9 @@ class _Batch:
 
     array: str
     open: dict[int, Call]
+    archive: str = ""
     told: set[str] = field(default_factory=set)
     has_jobs: bool = False
-
-    @property
-    def archive(self) -> str:
-        """The name of the datum."""
-        return f"calls-{self.array}"
 
 
 class Batches:
@@ -260,8 +255,9 @@ class Batches:
     async def _ask(self, batch: _Batch) -> None:
         try:
             given = [call.packed for call in batch.open.values() if call.packed is not None]
-            await self._put(batch.archive, await asyncio.to_thread(archive, given, trust=self._trust))
-            for view in await self._submitted(batch):
+            raw = await asyncio.to_thread(archive, given, trust=self._trust)
+            await _to_know(self._put(batch, raw))
+            for view in await _to_know(self._submitted(batch)):
                 batch.open[view.index].job = view.uid
         except BitDewError as fault:
             if fault.key == "service.unreachable":
@@ -275,17 +271,13 @@ class Batches:
             batch.has_jobs = True
             self._tell()
 
-    async def _put(self, name: str, raw: bytes) -> None:
-        source = BytesSource(raw)
-        if is_small(source):
-            await put_whole(self._grid, source, name, INPUT)
-        else:
-            await self._grid.put(source, name, INPUT)
+    async def _put(self, batch: _Batch, raw: bytes) -> None:
+        # Its own, though another one may be the same: it goes with this batch.
+        batch.archive = await put_bytes(self._grid, raw, f"calls-{batch.array}")
 
     async def _submitted(self, batch: _Batch) -> list[m.JobView]:
-        """The jobs of a batch. Whoever is cancelled meanwhile knows that none comes into being later."""
         names = {call.name for call in batch.open.values()}
-        ask = self._grid.submit(
+        return await self._grid.submit(
             self._spec,
             name=self._options.get("name") or (names.pop() if len(names) == 1 else "calls"),
             inputs=[(batch.archive, ARCHIVE), *self.inputs],
@@ -294,14 +286,6 @@ class Batches:
             machines=self._options.get("machines", 1),
             request=batch.array,
         )
-        asking = asyncio.create_task(ask, name="submit")
-        try:
-            return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            await asyncio.wait({asking}, timeout=TAKE_BACK)
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-            raise
 
     async def _drop(self) -> None:
         """Give up the jobs of calls that were given up."""
@@ -389,7 +373,20 @@ class Batches:
         """Nothing of it is needed any more."""
         with contextlib.suppress(BitDewError):  # they were forgotten one by one, or there never were any
             await self._grid.remove_job(batch.array)
-        with contextlib.suppress(BitDewError):
-            await self._grid.remove(batch.archive)
+        if batch.archive:
+            with contextlib.suppress(BitDewError):  # it went with the jobs, if there were any
+                await self._grid.remove_input(batch.archive)
         self._batches.pop(batch.array, None)
         self._tell()
+
+
+async def _to_know(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives. Whoever is cancelled meanwhile knows what has become of it, and that nothing does later."""
+    asking = asyncio.create_task(work, name="calls are sent")
+    try:
+        return await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        await asyncio.wait({asking}, timeout=TAKE_BACK)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        raise

@@ -20,6 +20,7 @@ from .connection import ADOPT_SECONDS, GRACE, POLL, Connection, name_part
 from .folder import FolderSource
 from .image import FileSource
 from .upload import uploaded
+from .whole import is_small, put_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -93,8 +94,9 @@ class DataCalls(Connection):
         """Make the file or the folder at `path` a datum called `name`.
 
         It is read once, and identified while it is sent. Only where the repository has something of this very
-        size that looks like it, it is identified first, and nothing is sent if it is the same. A datum of this name and
-        these bytes that awaits them gets them, and keeps its attribute.
+        size that looks like it, it is identified first, and nothing is sent if it is the same. What is small, of
+        512 KiB at most, goes in one request. A datum of this name and these bytes that awaits them gets them, and keeps
+        its attribute.
 
         Args:
             path: Any regular file, which may be empty; or a folder, which travels as one archive; or other bytes.
@@ -113,6 +115,11 @@ class DataCalls(Connection):
         checked_name(name, "datum's name")
         choice, source = chosen(attribute), await asyncio.to_thread(_source_of, path)
         kind = Kind.FOLDER if isinstance(source, FolderSource) else Kind.FILE
+        if is_small(source):
+            view = await put_whole(self, source, name, choice, kind, waiting=not isinstance(path, Path))
+            if sending is not None:
+                sending(view.size, view.size)
+            return view
         async with uploaded(
             self._call,
             source,

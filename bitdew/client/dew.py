@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bitdew.core.errors import error
+from bitdew.core.ids import checked_name
 
 from . import streaming
 from .active import EventStream, Since, Wanted
@@ -24,7 +25,6 @@ from .image import FileSource
 from .memory import BytesSource, collected
 from .reacting import Reaction, reacting
 from .transfers import Transfer, Transfers
-from .whole import is_small, put_whole
 from .work import Work
 
 if TYPE_CHECKING:
@@ -101,26 +101,17 @@ class Dew(Work):
         """
         if isinstance(source, str | Path):
             path = Path(source)
-            view = await self._put(await asyncio.to_thread(_opened, path), _name_for(path, name), attribute, progress)
+            called = checked_name(_name_for(path, name), "datum's name")
+            view = await self.grid.put(await asyncio.to_thread(_opened, path), called, attribute, sending=progress)
         elif name is None:
             do = "Give them one: put(source, name='…')"
             raise error("input.invalid", "Bytes have no name of their own", do=do)
         elif isinstance(source, AsyncIterable):
             async with collected(source) as kept:
-                view = await self._put(kept, name, attribute, progress)
+                view = await self.grid.put(kept, name, attribute, sending=progress)
         else:
-            view = await self._put(BytesSource(source), name, attribute, progress)
+            view = await self.grid.put(BytesSource(source), name, attribute, sending=progress)
         return Datum(self.grid, view)
-
-    async def _put(
-        self, source: Path | ByteSource, name: str, attribute: Attribute | str | None, progress: Progress | None
-    ) -> m.DataView:
-        if isinstance(source, Path) or not is_small(source):
-            return await self.grid.put(source, name, attribute, sending=progress)
-        view = await put_whole(self.grid, source, name, attribute)
-        if progress is not None:
-            progress(view.size, view.size)
-        return view
 
     async def put_disk(
         self,
@@ -356,7 +347,7 @@ def connect(profile: str | Path | None = None, *, url: str | None = None) -> Dew
 
 
 def _opened(path: Path) -> Path | ByteSource:
-    """The file at `path`; or `path` itself, where it is a folder."""
+    """The file at `path`, as bytes that a service which is away is waited for with; or `path`, where it is a folder."""
     return path if path.is_dir() else FileSource(path)
 
 

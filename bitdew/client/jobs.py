@@ -37,10 +37,6 @@ FOLLOW_PAUSE: Final = 0.5
 """Seconds until it is looked whether a job is tried again, once a run's log has ended."""
 
 
-INPUT: Final = Attribute.from_dict({"replica": 0, "lifetime": "30d"})
-"""What is true of what a program puts for jobs and removes itself: copies are made where runs read it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A result that came back.
@@ -118,6 +114,14 @@ class JobCalls(DataCalls, GetCalls):
         source = await asyncio.to_thread(FileSource, path) if isinstance(path, Path) else path
         called = label or (path.name if isinstance(path, Path) else "bytes")
         return await put_for_jobs(self._call, source, called, self.patience, sending)
+
+    async def remove_input(self, uid: str) -> None:
+        """Remove what `put_input` put, by its uid, if no job reads it: else it goes with those.
+
+        Raises:
+            UserError: `data.not-found`, for what is not there, no such datum, or another's.
+        """
+        await self._call("DELETE", f"/v1/job-inputs/{name_part(uid)}", m.Nothing)
 
     async def jobs(
         self, *, prefix: str = "", states: Sequence[JobState] = (), mine: bool = False

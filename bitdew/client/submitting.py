@@ -39,8 +39,8 @@ class JobOptions(TypedDict, total=False):
         name: For people; the program's by default.
         needs: Applications and libraries, with versions: `"root>=6.30"`, or several of them.
         requires: What else must be true of a host: `"site = orsay"`.
-        inputs: Data, names of data, and paths of files, which are put first, once for their bytes, and live for 30
-            days. In a mapping each has its path in the job's folder, and may be bytes too.
+        inputs: Data, names of data, and paths of files, which are put first, once for their bytes, and go with the jobs
+            that read them. In a mapping each has its path in the job's folder, and may be bytes too.
         outputs: Patterns of the files in the job's folder that are its results.
         env: Variables that are set for it.
         runtime: How long it may run: seconds, `"90s"`, `"2h"` or a timedelta. An hour by default.

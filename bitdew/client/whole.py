@@ -10,31 +10,33 @@ from typing import TYPE_CHECKING
 
 from bitdew.core.content import ContentHasher
 from bitdew.core.errors import BitDewError
-from bitdew.core.ids import checked_name
 from bitdew.wire import limits
 from bitdew.wire import models as m
+from bitdew.wire.transport import is_nobody_there
 
-from .data import chosen
 from .flow import passing, released
 from .following import Patience
 
 if TYPE_CHECKING:
-    from bitdew.core.attribute import Attribute
+    from bitdew.core.data import Kind
     from bitdew.core.ids import ContentRoot
 
-    from .grid import BitDew
+    from .data import DataCalls
     from .source import ByteSource
 
 
-async def put_whole(grid: BitDew, source: ByteSource, name: str, attribute: Attribute | str | None) -> m.DataView:
-    """Make the bytes of `source`, which are few and no folder's, the datum `name`; the source is closed.
+async def put_whole(
+    grid: DataCalls, source: ByteSource, name: str, choice: m.Choice, kind: Kind, *, waiting: bool
+) -> m.DataView:
+    """Make the bytes of `source`, which are few, the datum `name`; the source is closed.
+
+    With `waiting`, a service that is not there when this begins is waited for, as one is that vanishes later.
 
     Raises:
         BitDewError: as `BitDew.put`.
     """
-    checked_name(name, "datum's name")
     raw, root = await asyncio.to_thread(read_small, source)
-    request = m.WholeRequest(name=name, root=root, raw=raw, attribute=chosen(attribute))
+    request = m.WholeRequest(name=name, root=root, raw=raw, kind=kind, attribute=choice)
     patience, lost = Patience(grid.patience), False
     await released()
     await passing(len(raw))
@@ -47,6 +49,8 @@ async def put_whole(grid: BitDew, source: ByteSource, name: str, attribute: Attr
                 there = await grid.datum(name)
                 if there.root == root and not there.awaited:
                     return there
+            if not (waiting or lost) and is_nobody_there(fault):
+                raise
             await patience.bear(fault)
             lost = True
 

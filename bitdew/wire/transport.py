@@ -205,7 +205,8 @@ class Transport:
         except TimeoutError as fault:
             connecting = seconds is None or isinstance(fault, aiohttp.ServerTimeoutError)
             why = f"no connection in {CONNECT_SECONDS:g} s" if connecting else f"no reply in {seconds:g} s"
-            raise error("service.unreachable", f"{self.url} does not answer", why=why, url=str(self.url)) from None
+            cause = fault if connecting else None
+            raise error("service.unreachable", f"{self.url} does not answer", why=why, url=str(self.url)) from cause
         except (aiohttp.ClientError, ssl.SSLError, OSError) as fault:
             if isinstance(fault.__cause__, BitDewError):  # the body could not go on, and says why itself
                 raise fault.__cause__ from None
@@ -258,3 +259,9 @@ class Transport:
             return error("service.not-bitdew", f"{self.url} is not a BitDew service", why=why, url=str(self.url))
         why = f"its reply ({status}) does not fit: {fault.errors(include_url=False)[0]['msg']}"
         return error("service.version", f"{self.url} speaks another version", why=why, url=str(self.url))
+
+
+def is_nobody_there(fault: BitDewError) -> bool:
+    """Whether a call failed before anything was sent, since no connection came about."""
+    nobody = isinstance(fault.__cause__, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+    return nobody and fault.key == "service.unreachable"

@@ -99,8 +99,13 @@ def input_routes(inputs: Inputs) -> Routes:
     async def keep(call: Call[JobInputDone]) -> JobInputReply:
         return await inputs.keep(call.path["upload"], call.body, call.caller)
 
+    async def drop(call: Call[Nothing]) -> Nothing:
+        await inputs.drop(call.path["uid"], call.caller)
+        return Nothing()
+
     routes.add("POST", "/v1/job-inputs", begin, body=JobInputRequest, roles=PEOPLE)
     routes.add("POST", "/v1/job-inputs/{upload}", keep, body=JobInputDone, roles=PEOPLE)
+    routes.add("DELETE", "/v1/job-inputs/{uid}", drop, roles=PEOPLE)
     return routes
 
 

@@ -26,6 +26,7 @@ from bitdew.wire.models import JobInputDone, JobInputReply, JobInputRequest, Put
 from ...catalog.data import DataRoom
 from ...catalog.data_store import Datum
 from ...catalog.publishing import Publishing
+from ...catalog.references import datum_not_found
 from ...catalog.small import SmallData
 from ..known import Known
 from .input_store import InputStore
@@ -128,6 +129,19 @@ class Inputs:
         """End what no job reads any more, or was put and never read; how many those were."""
         now = self._known.clock.now()
         return await self._end(await self._store.idle(now - UNUSED, now - AFTER))
+
+    async def drop(self, uid: str, caller: Subject) -> None:
+        """End one that its owner has no use for any more, if no job reads it: else it ends with those.
+
+        Raises:
+            UserError: `data.not-found`, for what is no such datum, or another's.
+        """
+        datum = await self._data.living(uid)
+        if not _is_input(datum, caller):
+            raise datum_not_found(uid, [])
+        self._asked.pop(datum.data.uid, None)
+        now = self._known.clock.now()
+        await self._end(await self._store.idle(now, now, [datum.data.uid]))
 
     async def released(self, data: Collection[Uid]) -> int:
         """Jobs that read these are forgotten: end those that no other job reads."""

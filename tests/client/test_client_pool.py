@@ -14,8 +14,13 @@ import pytest
 import bitdew
 from bitdew import Attribute, BitDewError
 from bitdew.client import batches
+from bitdew.client.enrolment import enrol
+from bitdew.client.grid import BitDew
 from bitdew.core.states import JobState
 from bitdew.testing.grid import Grid
+from bitdew.trust.identity import IdentityFolder
+from bitdew.trust.roles import Role
+from bitdew.wire import limits
 
 LIMITS = {"runtime": "1m", "memory": 256 * 2**20, "output": "1MB"}
 
@@ -200,7 +205,7 @@ async def test_calls_that_come_together_are_sent_together_and_what_is_refused_sa
     async with dew.executor(modules=[_this()], **LIMITS) as pool:
         calls = [pool.submit(scaled, n) for n in range(25)]
         await jobs_become(dew, JobState.QUEUED, 25)
-        archives = [datum.name async for datum in dew.search("calls-")]
+        archives = [datum.name async for datum in dew.search("in-")]
         for call in calls:
             call.cancel()
     assert len(archives) == 3
@@ -217,6 +222,38 @@ async def test_calls_that_come_together_are_sent_together_and_what_is_refused_sa
         async with dew.executor(inputs=[Path("no-such-file")]):
             pass
     await nothing_is_left(dew)
+
+
+@pytest.fixture
+async def anna(grid):
+    """Somebody who is neither an operator nor a publisher."""
+    async with BitDew(grid.folder / "operator") as operator:
+        token = (await operator.create_token("user")).token or ""
+    await enrol(grid.service.url, token, "anna", IdentityFolder(grid.folder / "anna"), {Role.USER})
+    async with bitdew.connect(grid.folder / "anna") as dew:
+        yield dew
+
+
+async def test_whoever_may_submit_jobs_may_have_functions_called(grid, anna) -> None:
+    await machine(grid)
+    rooms = grid.service.rooms
+    async with anna.executor(modules=[_this()], inputs={"five": b"5"}, **LIMITS) as pool:
+        assert await asyncio.gather(*(pool.submit(scaled, n) for n in range(3))) == [0, 2, 4]
+        large = b"x" * (limits.SMALL + 1)
+        assert await pool.submit(len, large) == len(large)
+        both = [pool.submit(scaled, 1), pool.submit(scaled, 1)]  # the same twice, each with an end of its own
+        assert await asyncio.gather(*both) == [2, 2]
+    assert [job async for job in anna.jobs()] == []
+    # What the pool put went with its jobs; and so did what these were given beside the calls.
+    assert [datum.data.name for datum in await rooms.contents._store.living()] == []
+
+
+async def test_what_a_user_put_for_calls_that_are_refused_does_not_stay(grid, anna) -> None:
+    async with anna.executor(provision="no-such-disk", **LIMITS) as pool:
+        with pytest.raises(BitDewError) as fault:
+            await pool.submit(pow, 1, 2)
+    assert fault.value.key == "data.not-found"
+    await nothing_is_left(anna)
 
 
 def _this():

@@ -10,6 +10,7 @@ import pytest
 
 import bitdew
 from bitdew import Attribute, BitDewError
+from bitdew.client.image import FileSource
 from bitdew.core.content import ContentHasher
 from bitdew.core.errors import error
 from bitdew.testing.grid import Grid
@@ -56,6 +57,71 @@ async def test_what_is_not_small_is_uploaded(dew, asked: list[str]) -> None:
     datum = await dew.put(os.urandom(limits.SMALL + 1), name="larger")
     assert datum.size == limits.SMALL + 1
     assert "POST /v1/whole" not in asked
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Small files, and a small folder, each with a peculiarity."""
+    found = {name: folder / name for name in ("plain", "empty", "link", "holes", "fünf wörter", "folder")}
+    found["plain"].write_bytes(b"plain")
+    found["empty"].touch()
+    found["link"].symlink_to(found["plain"])
+    with found["holes"].open("wb") as file:
+        file.truncate(limits.SMALL)
+        file.seek(1000)
+        file.write(b"something")
+    found["fünf wörter"].write_bytes(b"words")
+    found["folder"].mkdir()
+    (found["folder"] / "one").write_bytes(b"one")
+    return found
+
+
+async def test_a_small_file_or_folder_is_one_request_too_however_it_is_put(
+    dew, asked: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "back").mkdir()
+    for number, path in enumerate(files(tmp_path).values()):
+        seen: list[tuple[int, int]] = []
+        view = await dew.grid.put(path, f"d-{number}", sending=lambda *now, seen=seen: seen.append(now))
+        assert asked == ["POST /v1/whole"]
+        assert seen == [(view.size, view.size)]
+        await dew.grid.get(view.name, tmp_path / "back" / view.name)
+        asked.clear()
+        again = await dew.put(path, name=f"again-{number}")
+        assert asked == ["POST /v1/whole"]
+        assert (again.root, again.view.kind) == (view.root, view.kind)
+        asked.clear()
+        back = tmp_path / "back" / view.name
+        if path.is_dir():
+            assert [(one.name, one.read_bytes()) for one in back.iterdir()] == [("one", b"one")]
+        else:
+            assert back.read_bytes() == path.read_bytes()
+
+
+async def test_a_small_file_that_changes_while_it_is_read_is_not_put(dew, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "changing"
+    path.write_bytes(b"before")
+    for change in (b"after, and longer", b"short"):
+        real = FileSource.read_at
+
+        def read_at(self, offset, length, change=change, real=real):
+            raw = real(self, offset, length)
+            path.write_bytes(change)
+            return raw
+
+        with monkeypatch.context() as patched:
+            patched.setattr(FileSource, "read_at", read_at)
+            with pytest.raises(BitDewError) as fault:
+                await dew.grid.put(path, "changing")
+        assert fault.value.key == "disk.changed"
+    assert [one.name async for one in dew.search()] == []
+
+
+async def test_a_file_is_not_put_where_no_service_is_and_nobody_waits_for_one(grid, dew, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_bytes(b"notes")
+    await grid.stop_service()
+    with pytest.raises(BitDewError) as fault:
+        await dew.grid.put(tmp_path / "notes", "notes")
+    assert fault.value.key == "service.unreachable"
 
 
 async def test_a_small_file_keeps_its_wishes_and_says_its_progress(dew, tmp_path: Path) -> None:

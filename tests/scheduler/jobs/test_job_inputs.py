@@ -230,3 +230,19 @@ async def test_an_upload_that_nobody_goes_on_with_gives_its_room_back(
     assert (
         await fault(bert.call("POST", f"{inputs}/{again.upload}", m.JobInputReply, body=done))
     ).key == "upload.not-found"
+
+
+async def test_its_owner_may_remove_one_that_no_job_reads_and_nobody_else(
+    user: Enrolled, client: BitDew, tmp_path: Path
+) -> None:
+    anna, bert = await user("anna"), await user("bert")
+    uid, other = await anna.put_input(file(tmp_path, 1000)), await anna.put_input(file(tmp_path, 1000, "other"))
+    plain = (await client.put(file(tmp_path, 10, "plain"), "plain", Attribute(replica=0))).uid
+    for who in (bert, client):
+        assert (await fault(who.remove_input(uid))).key == "data.not-found"
+    assert (await fault(client.remove_input(plain))).key == "data.not-found"
+    await anna.submit(SPEC, inputs=[(uid, "in/events.root")])
+    await anna.remove_input(uid)
+    await anna.remove_input(other)
+    assert await seen(anna) == [uid]
+    assert (await fault(anna.remove_input(other))).key == "data.not-found"
