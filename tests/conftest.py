@@ -11,8 +11,10 @@ import asyncio
 import asyncio.runners
 import contextlib
 import gc
+import itertools
 import logging
 import os
+import signal
 import sys
 import time
 import uuid
@@ -20,7 +22,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-import psutil
 import pytest
 import stamina.instrumentation
 import structlog
@@ -77,36 +78,45 @@ def pytest_report_header() -> list[str]:
 def _open_files() -> dict[int, str]:
     """File descriptors that point to files and sockets, each with what it points to."""
     found: dict[int, str] = {}
-    for descriptor in list(Path("/proc/self/fd").iterdir()):
+    for descriptor in os.listdir("/proc/self/fd"):
         try:
-            target = str(descriptor.readlink())
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
         except OSError:
             continue
         if not target.startswith(("/dev/", "/proc/", "anon_inode:", "pipe:")):
-            found[int(descriptor.name)] = target
+            found[int(descriptor)] = target
     return found
-
-
-def _name_of(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:  # it ended while we looked
-        return "one that has ended"
 
 
 _OURS = os.getpid()
 
 
-def _children() -> dict[int, psutil.Process]:
-    """Child processes that a test could have started; those that serve the whole session live as long as we do."""
-    found: dict[int, psutil.Process] = {}
-    for child in psutil.Process(_OURS).children(recursive=True):  # a test may have replaced os.getpid
+def _children_of(process: int) -> list[int]:
+    """The kernel's own list: psutil looks through all processes of the machine, which takes milliseconds."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it ended while we looked
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{process}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _children() -> dict[int, str]:
+    """The names of child processes that a test could have started; those that serve the whole session are left out."""
+    found: dict[int, str] = {}
+    waiting = _children_of(_OURS)  # a test may have replaced os.getpid
+    while waiting:
+        process = waiting.pop()
         try:
-            command = " ".join(child.cmdline())
-        except psutil.Error:
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode(errors="replace")
+            with open(f"/proc/{process}/comm") as file:
+                name = file.read().strip()
+        except OSError:  # it ended while we looked
             continue
-        if not any(name in command for name in SERVING_ALL):
-            found[child.pid] = child
+        if not any(serving in command for serving in SERVING_ALL):
+            found[process] = name
+        waiting += _children_of(process)
     return found
 
 
@@ -120,10 +130,18 @@ def _settled(left: Callable[[], list[str]]) -> list[str]:
     return remains
 
 
-@pytest.fixture(autouse=True)
-def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails the test that leaves a task, a process, a file or a socket behind."""
+@pytest.fixture(scope="session")
+def _current_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders of its own numbers: pytest would look through all earlier ones for the next."""
     folder = tmp_path_factory.mktemp("cwd")
+    return (folder / str(number) for number in itertools.count())
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(_current_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test that leaves a task, a process, a file or a socket behind."""
+    folder = next(_current_folders)
+    folder.mkdir()
     monkeypatch.chdir(folder)
     pending = _pending_tasks_seen
     pending.clear()
@@ -134,7 +152,7 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
         return [f"{fd} -> {target}" for fd, target in _open_files().items() if files.get(fd) != target]
 
     def new_processes() -> list[str]:
-        return [f"{pid}: {_name_of(process)}" for pid, process in _children().items() if pid not in processes]
+        return [f"{process}: {name}" for process, name in _children().items() if process not in processes]
 
     faults = {
         "pending tasks": list(pending),
@@ -142,10 +160,10 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
         "processes": _settled(new_processes),
         "files in the current folder": sorted(path.name for path in folder.iterdir()),
     }
-    for pid, process in _children().items():
-        if pid not in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
-                process.kill()
+    if faults["processes"]:
+        for process in _children().keys() - processes.keys():
+            with contextlib.suppress(ProcessLookupError):  # it ended while we looked
+                os.kill(process, signal.SIGKILL)
     told = [f"{what}: {', '.join(things)}" for what, things in faults.items() if things]
     if told:
         pytest.fail("the test left behind " + "; ".join(told), pytrace=False)
