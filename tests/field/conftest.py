@@ -15,9 +15,26 @@ from pathlib import Path
 
 import psutil
 import pytest
+from forked import ForkedCommands
+
+LONGEST = (
+    "test_worker_disk.py",
+    "test_hep_machines.py",
+    "test_virtualbox_troubles.py",
+    "test_leaving.py",
+    "test_kept_running.py",
+)
+"""Files that take longest, of which some have a single test: begun last, they would keep all others waiting."""
 
 BITDEW = [sys.executable, "-P", "-m", "bitdew"]
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+"""Patience for a process to start or end, and for what is waited for: far more than it takes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, the others in the order that they had."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 class Daemon:
@@ -67,8 +84,8 @@ class Daemon:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(30)
-        self._reader.join(10)
+        code = self.process.wait(READY_SECONDS)
+        self._reader.join(READY_SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self._log.close()
@@ -86,7 +103,7 @@ def begun(site: Site, *arguments: object) -> subprocess.Popen[bytes]:
     )
 
 
-def ended(process: subprocess.Popen[bytes], seconds: float = 120.0) -> tuple[int, str]:
+def ended(process: subprocess.Popen[bytes], seconds: float = READY_SECONDS) -> tuple[int, str]:
     """Its exit code, and what it printed."""
     out, err = process.communicate(timeout=seconds)
     assert "Traceback" not in err.decode()
@@ -96,24 +113,25 @@ def ended(process: subprocess.Popen[bytes], seconds: float = 120.0) -> tuple[int
 class Site:
     """A folder with a service, workers, and a user's home."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commands: ForkedCommands) -> None:
         self.folder = folder
+        self._commands = commands
         self.environment = os.environ | {"BITDEW_HOME": str(folder / "home"), "COLUMNS": "120"}
         self.daemons: list[Daemon] = []
         self.service: Daemon | None = None
 
-    def run(self, *arguments: object, code: int = 0, seconds: float = 120.0, prefix: Sequence[str] = ()) -> dict:
+    def run(
+        self, *arguments: object, code: int = 0, seconds: float = READY_SECONDS, prefix: Sequence[str] = ()
+    ) -> dict:
         """What a command prints with --json; it must end with `code`. `prefix` is a program that runs it."""
         words = [*map(str, arguments)]
         words.insert(words.index("--") if "--" in words else len(words), "--json")  # before the command of a job
-        done = subprocess.run(
-            [*prefix, *BITDEW, *words],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=seconds,
-            check=False,
-        )
+        if prefix:
+            command = [*prefix, *BITDEW, *words]
+            options = {"capture_output": True, "text": True, "env": self.environment}
+            done = subprocess.run(command, check=False, timeout=seconds, **options)
+        else:
+            done = self._commands.run(words, self.environment, seconds)
         assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stdout + done.stderr
         return json.loads(done.stdout)
@@ -144,7 +162,7 @@ class Site:
     def where(self, name: str) -> dict:
         return self.run("disk", "where", name)
 
-    def until(self, condition, seconds: float = 90.0):
+    def until(self, condition, seconds: float = READY_SECONDS):
         """What `condition` gives, as soon as that is true."""
         limit = time.monotonic() + seconds
         while not (found := condition()):
@@ -171,8 +189,15 @@ class Site:
         assert not left
 
 
+@pytest.fixture(scope="session")
+def commands():
+    """What runs `bitdew` without importing it each time."""
+    with ForkedCommands() as forked:
+        yield forked
+
+
 @pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path)
+def site(tmp_path, commands):
+    made = Site(tmp_path, commands)
     yield made
     made.end()

@@ -18,6 +18,7 @@ import pytest
 from bitdew.worker.adjusting import change_limits
 from bitdew.worker.jobs.running import Runner
 from bitdew.worker.limits import LimitsChange, LimitsView
+from forked import ForkedCommands
 
 from bitdew.client.grid import BitDew
 from bitdew.core.job import Caps, JobSpec
@@ -148,9 +149,9 @@ def require_confined(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def grid(tmp_path_factory: pytest.TempPathFactory, commands: ForkedCommands) -> Iterator[Site]:
     """A service; a host that shares Python, and two that share nothing yet."""
-    site = Site(tmp_path_factory.mktemp("hazards"))
+    site = Site(tmp_path_factory.mktemp("hazards"), commands)
     require_confined(site.folder)
     try:
         site.serve()
