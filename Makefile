@@ -14,7 +14,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= auto
+# Processes that run tests: one more than there are cores, since tests wait for about half of their time.
+JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST_ARGS ?=
 SOURCES := $(shell find bitdew catalog scheduler worker -type f -not -name '*.pyc') pyproject.toml LICENSE README.md \
     docs/man/bitdew.1
@@ -71,7 +72,7 @@ test-fast: $(VENV)/.product $(VENV)/.tools
 	$(BIN)/pytest -m 'not field' -n $(JOBS) $(PYTEST_ARGS)
 
 test-field: $(VENV)/.product $(VENV)/.tools qemu
-	$(BIN)/pytest -m field -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m field -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.product $(VENV)/.tools
 	@BIN=$(BIN) bash .ci/lint

@@ -60,6 +60,10 @@ MAY_BLOCK = (
     ("/asyncpg/connect_utils.py", "_parse_connect_dsn_and_args", "it looks for files of passwords and certificates"),
 )
 
+# A shell has its background jobs ignore Ctrl-C, and so would everything that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 hypothesis.settings.register_profile("dev", max_examples=30, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=False)
 # Machines would get next to nothing beside tests that run in parallel: here they step back for nobody.
