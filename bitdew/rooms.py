@@ -23,6 +23,7 @@ from bitdew.catalog.data_http import datum_routes
 from bitdew.catalog.data_store import DataStore
 from bitdew.catalog.database import Database
 from bitdew.catalog.disks import Disks
+from bitdew.catalog.doubts import Doubts
 from bitdew.catalog.egress import Egress
 from bitdew.catalog.events import EventLog, told_of
 from bitdew.catalog.feed import Told, new_feed, together
@@ -206,7 +207,7 @@ class Rooms:
             revocation_routes(self.registry),
             data_routes(self.disks, Announce(self.sync.locators), self.egress, address),
             upload_routes(self.publishing),
-            datum_routes(self.data, self.attributes),
+            datum_routes(self.data, self.attributes, Doubts(self.contents)),
             origin_routes(self.disks, self.origins),
             attribute_routes(self.attributes),
             shown_data_routes(self.disks, self._small, views),
@@ -338,7 +339,7 @@ def all_routes() -> list[Route]:
         revocation_routes(unused),  # type: ignore[arg-type]
         data_routes(unused, unused, unused, nothing),  # type: ignore[arg-type]
         upload_routes(unused),  # type: ignore[arg-type]
-        datum_routes(unused, unused),  # type: ignore[arg-type]
+        datum_routes(unused, unused, unused),  # type: ignore[arg-type]
         origin_routes(unused, unused),  # type: ignore[arg-type]
         attribute_routes(unused),  # type: ignore[arg-type]
         shown_data_routes(unused, unused, unused),  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ class Contents:
                     await self.free(root)
         for root, _size in contents:
             if root in damaged:
-                await self._mark(root, damaged=True)
+                await self._mark(root, "its file is gone, or cut, or was bad before", damaged=True)
 
     async def held(self, contents: Collection[tuple[ContentRoot, int]]) -> set[tuple[ContentRoot, int]]:
         """Those of these contents whose bytes are there. Hold `changing` meanwhile."""
@@ -168,7 +168,7 @@ class Contents:
                 log.warning("the repository's copy is bad", root=root, why=fault.why)
                 await self.repository.withdraw(root)
                 self.blame(root, fault)
-                await self._mark(root, damaged=True)
+                await self._mark(root, fault.why, damaged=True)
 
     def blame(self, root: ContentRoot, fault: BitDewError) -> None:
         """The copy of `root` is bad, for this reason."""
@@ -191,11 +191,11 @@ class Contents:
                 await self.repository.delete(root)
             elif any(datum.damaged for datum in living):  # else it was published again meanwhile
                 await self.repository.seed(metainfo)
-                await self._mark(root, damaged=False)
+                await self._mark(root, "", damaged=False)
             self._faults.pop(root, None)
 
-    async def _mark(self, root: ContentRoot, *, damaged: bool) -> None:
-        self._tell(await self._store.mark_damaged(root, damaged=damaged))
+    async def _mark(self, root: ContentRoot, why: str, *, damaged: bool) -> None:
+        self._tell(await self._store.mark_damaged(root, self._clock.now(), why, damaged=damaged))
         if damaged:
             self.condemned.set()
 

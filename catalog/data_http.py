@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from bitdew.wire import limits
-from bitdew.wire.models import AttributeChoice, AttributeView, DataCreated, DataRequest, Nothing, UploadDone
-from bitdew.wire.server import Call, Routes
+from bitdew.wire.models import (
+    AttributeChoice,
+    AttributeView,
+    DataCreated,
+    DataRequest,
+    DoubtReply,
+    DoubtRequest,
+    Nothing,
+    UploadDone,
+)
+from bitdew.wire.server import PEOPLE, Call, Routes
 
 from .attributes import Attributes
 from .data import DataRoom
+from .doubts import Doubts
 from .registry import PUBLISHERS
 
 
-def datum_routes(data: DataRoom, attributes: Attributes) -> Routes:
+def datum_routes(data: DataRoom, attributes: Attributes, doubts: Doubts) -> Routes:
     """Data of any kind; disks have routes of their own, since they come with a record."""
     routes = Routes()
 
@@ -31,8 +41,13 @@ def datum_routes(data: DataRoom, attributes: Attributes) -> Routes:
         await data.remove(call.path["name"], call.caller)
         return Nothing()
 
+    async def doubt(call: Call[DoubtRequest]) -> DoubtReply:
+        datum = await data.living(call.path["name"])
+        return DoubtReply(bad=await doubts.hear(datum.data.root, call.body.piece))
+
     routes.add("POST", "/v1/data", create, body=DataRequest, roles=PUBLISHERS)
     routes.add("PUT", "/v1/data/{name}/content", receive, roles=PUBLISHERS, streams=True)
     routes.add("PUT", "/v1/data/{name}/attribute", choose, body=AttributeChoice, roles=PUBLISHERS)
     routes.add("DELETE", "/v1/data/{name}", remove, roles=PUBLISHERS)
+    routes.add("POST", "/v1/data/{name}/doubt", doubt, body=DoubtRequest, roles=PEOPLE)
     return routes

@@ -303,10 +303,11 @@ class DataStore:
         except IntegrityError as fault:
             raise await self._refusal(new, fault) from None
 
-    async def mark_damaged(self, root: ContentRoot, *, damaged: bool) -> list[Uid]:
-        """Say of all data with this content whether the repository's copy is bad; those that changed."""
+    async def mark_damaged(self, root: ContentRoot, now: datetime, why: str, *, damaged: bool) -> list[Uid]:
+        """Say of all data with this content whether the repository's copy is bad, and why; those that changed."""
         its = and_(DataRow.root == root, DataRow.alive, DataRow.damaged != damaged)
-        return await self._update(its, damaged=damaged)
+        kind = "damaged" if damaged else "mended"
+        return await self._update(its, lambda uid: Happened(kind, uid, now, why=why), damaged=damaged)
 
     async def deprecate(self, uids: Sequence[Uid], why: str) -> None:
         """Say of these disks why no more machines are to run from them; "" takes that back."""

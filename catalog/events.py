@@ -40,7 +40,8 @@ class Happened:
     """One event as it is written.
 
     Attributes:
-        kind: A datum's `created`, `arrived`, `changed` or `ended`; or the state that a copy came to.
+        kind: A datum's `created`, `arrived`, `changed`, `damaged`, `mended` or `ended`; or the state that a copy came
+            to.
         data: The datum.
         at: When, UTC.
         host: The host, if it is about a copy.

@@ -150,7 +150,7 @@ class Scrubber:
         held = list(repository.seeded_contents())
         self._total = sum(content.size for content in held)
         self._roots = await self._in_thread(lambda: sorted(content.root for content in held))
-        faults = await self._in_thread(lambda: _faults_of_files([(repository.path(c.root), c) for c in held]))
+        faults = await self._in_thread(lambda: faults_of_files([(repository.path(c.root), c) for c in held]))
         if faults and not await asyncio.to_thread(repository.is_there):
             log.error("the repository's folder is not there", files=len(faults))
             return
@@ -179,7 +179,7 @@ def fault_of_piece(path: Path, content: Content, number: int) -> BitDewError | N
     return damage(content.root, f"not what was published: piece {number}", [number])
 
 
-def _faults_of_files(files: list[tuple[Path, Content]]) -> list[tuple[Content, BitDewError]]:
+def faults_of_files(files: list[tuple[Path, Content]]) -> list[tuple[Content, BitDewError]]:
     """Which of these files do not look as they should, without reading any."""
     found = []
     for path, content in files:

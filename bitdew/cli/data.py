@@ -100,12 +100,20 @@ def get(
                 name, path, force=force, archive=archive, checking=checking, fetching=fetching, unpacking=unpacking
             )
 
+    from bitdew.wire.model import ErrorView
+
     from .documents import DataGot
 
     got = ask(profile, url, work)
-    document = DataGot(path=str(got.path), fetched=got.fetched, data=got.data)
+    because = None if got.because is None else ErrorView.of(got.because)
+    document = DataGot(
+        path=str(got.path), fetched=got.fetched, from_hosts=got.from_hosts, because=because, data=got.data
+    )
     fetched = "" if got.fetched == got.data.size else f"; {format_size(got.fetched)} of it were fetched"
-    output.document(document, lambda: [f"{path or got.data.name} is {name}: {format_size(got.data.size)}{fetched}"])
+    lines = [f"{path or got.data.name} is {name}: {format_size(got.data.size)}{fetched}"]
+    if got.because is not None:
+        lines.append(f"{format_size(got.from_hosts)} came from hosts: {got.because}. The repository was told.")
+    output.document(document, lambda: lines)
 
 
 @app.command("ls", epilog="Example: bitdew data ls --prefix run-2026 --limit 20")

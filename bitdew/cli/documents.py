@@ -81,6 +81,10 @@ class DataGot(Model):
     path: str
     fetched: int
     """Bytes that came; the rest was there, or is zeros."""
+    from_hosts: int = 0
+    """How many of these hosts, or its publisher, were to give rather than the repository."""
+    because: ErrorView | None = None
+    """Why, where the repository should have had them all."""
     data: DiskView | DataView
 
 

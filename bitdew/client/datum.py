@@ -113,7 +113,8 @@ class Datum:
         """Its bytes from `start` up to, not including, `end`: all by default, at most 64 MiB, verified.
 
         Raises:
-            BitDewError: `data.not-found`, `input.invalid`, `input.too-large`, `swarm.corrupt`.
+            BitDewError: `data.not-found`, `data.nowhere`, `input.invalid`, `input.too-large`, `swarm.corrupt`,
+                `swarm.stalled`.
         """
         return await self._grid.read(self.uid, start, self.size if end is None else end)
 

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 class EventKind(StrEnum):
-    """What happened: to a datum, or to its copy on one host. The copy's are the states of a placement."""
+    """What happened: to a datum, or to its copy on one host. The copy's are the states of a placement.
+
+    `damaged` and `mended` are about the repository's own copy: it was found bad and is served no more, or it is good
+    again.
+    """
 
     CREATED = "created"
     ARRIVED = "arrived"
     CHANGED = "changed"
+    DAMAGED = "damaged"
+    MENDED = "mended"
     ENDED = "ended"
     ASSIGNED = "assigned"
     FETCHING = "fetching"
@@ -35,7 +41,16 @@ class EventKind(StrEnum):
     FAILED = "failed"
 
 
-OF_DATA: Final = frozenset({EventKind.CREATED, EventKind.ARRIVED, EventKind.CHANGED, EventKind.ENDED})
+OF_DATA: Final = frozenset(
+    {
+        EventKind.CREATED,
+        EventKind.ARRIVED,
+        EventKind.CHANGED,
+        EventKind.DAMAGED,
+        EventKind.MENDED,
+        EventKind.ENDED,
+    }
+)
 """Kinds that are about a datum, and no host."""
 
 
@@ -83,7 +98,7 @@ class Event:
         return f"{self.kind}{where}{why}"
 
 
-_TOLD: Final = frozenset({EventKind.ENDED, EventKind.FAILED, EventKind.LOST})
+_TOLD: Final = frozenset({EventKind.DAMAGED, EventKind.ENDED, EventKind.FAILED, EventKind.LOST})
 
 
 def seen(before: WhereReply | None, now: WhereReply) -> Iterator[Event]:

@@ -81,12 +81,17 @@ class HostCalls(SwarmCalls):
             if fault.kind.exit_code != 6:
                 raise
 
-    async def _who_has(self, name: str) -> list[Endpoint]:
-        """Who can be dialled for the datum `name`. Raises UserError: `data.nowhere`, if nobody can now."""
+    async def _who_has(self, name: str, called: str = "") -> list[Endpoint]:
+        """Who can be dialled for the datum `name`, `called` so where that is its uid.
+
+        Raises:
+            PeerError: `data.nowhere`, if nobody can be now.
+        """
         reply = await self._call("GET", f"/v1/data/{name_part(name)}/peers", m.PeersReply)
         if not reply.peers:
+            called = called or name
             why = "the repository does not have it, no host that holds a verified copy is there, nor is its publisher"
-            raise error("data.nowhere", f"Nobody who has {name!r} is there now", why=why, name=name)
+            raise error("data.nowhere", f"Nobody who has {called!r} is there now", why=why, name=called)
         return [Endpoint.parse(peer) for peer in reply.peers]
 
 

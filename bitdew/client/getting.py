@@ -16,22 +16,18 @@ from typing import TYPE_CHECKING, Final
 
 import stamina
 
-from bitdew.core.content import Content, piece_length_for, root_of_piece
 from bitdew.core.data import Kind
 from bitdew.core.errors import BitDewError, error
-from bitdew.core.ids import ContentRoot, checked_name
-from bitdew.swarm.metainfo import read_metainfo
+from bitdew.core.ids import checked_name
 from bitdew.tasks import to_the_end
 from bitdew.wire import models as m
 
-from .connection import name_part
-from .flow import passing, released
-from .from_hosts import HostCalls
 from .part import PartFile, in_the_way, no_room
+from .ranges import RangeCalls, both, corrupt, leads_to_hosts
 from .unpacking import Unpacking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     Progress = Callable[[int, int], None]
 
@@ -41,10 +37,6 @@ AT_ONCE: Final = 4
 """Requests under way at a time: one alone waits for each piece to be hashed and written."""
 ATTEMPTS: Final = 8
 """Times that a range is asked for while the service does not answer: for about 20 seconds."""
-KNOWN: Final = 8
-"""Contents whose hashes are remembered, 2 MiB each at most: who reads a datum in many parts is told them once."""
-LARGEST_READ: Final = 64 * 2**20
-"""Bytes of one `read`, which are all in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +47,27 @@ class Got:
         path: Where it is now.
         data: What it is.
         fetched: Bytes that came for it; the rest was there from an earlier attempt, or is zeros.
+        from_hosts: How many of these hosts, or its publisher, were to give rather than the repository.
+        because: Why, where the repository should have had them all.
     """
 
     path: Path
     data: m.DataView
     fetched: int
+    from_hosts: int = 0
+    because: BitDewError | None = None
 
 
-class GetCalls(HostCalls):
+class _BrokeError(Exception):
+    """The repository could not give a piece. What fails on this machine is told otherwise."""
+
+    def __init__(self, piece: int, fault: BitDewError) -> None:
+        super().__init__(str(fault))
+        self.piece, self.fault = piece, fault
+
+
+class GetCalls(RangeCalls):
     """The part of `BitDew` by which bytes come back."""
-
-    def __init__(self, folder: Path, url: str | None = None) -> None:
-        super().__init__(folder, url)
-        self._contents: dict[ContentRoot, Content] = {}
 
     async def get(
         self,
@@ -84,7 +84,9 @@ class GetCalls(HostCalls):
 
         What the repository does not have comes from the hosts that hold it, or from its publisher, by swarm. What has
         come is kept beside it, in a file that ends in `.part`, until all is there: if it breaks off, the same call goes
-        on from there. Zeros are not fetched over HTTPS.
+        on from there. Zeros are not fetched over HTTPS. Where the repository's copy turns out to be bad, or its line
+        breaks again and again, what is missing then comes from hosts too; it is told of the bad copy, reads it, and
+        mends it.
 
         Args:
             name: The datum's name or uid.
@@ -116,88 +118,52 @@ class GetCalls(HostCalls):
             free = (await asyncio.to_thread(shutil.disk_usage, target.parent)).free
             if free < room:
                 raise no_room(target, room, free)
-            if datum.awaited and missing:
-                await self._fetch_from_hosts(datum.name, part, missing, fetching)
-            else:
-                await self._fetch(part, missing, fetching)
+            from_hosts, because = await self._bring(datum, part, missing, fetching) if missing else (0, None)
             if not unpacks:
                 await to_the_end(asyncio.to_thread(part.become, target, force=force))
             else:
                 await _unpack(Unpacking(part.read, content.size, target, unpacking), force=force)
                 await asyncio.to_thread(part.remove)
-            return Got(target, datum, missing)
+            return Got(target, datum, missing, from_hosts, because)
         finally:
             part.close()
 
-    async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of the datum `name` from `start` up to, not including, `end`: at most 64 MiB of them, verified.
-
-        Of a folder, these are its archive's.
-
-        Raises:
-            BitDewError: `data.not-found`, also while its bytes are not in the repository; `input.invalid` for a range
-                that the datum does not have, `input.too-large`, `swarm.corrupt`.
-        """
-        async with self.turns:
-            datum = await self._present(name)
-            return await self._read(datum, name, start, datum.size if end is None else end)
-
     # Inside ---------------------------------------------------------------------------------------------------------
 
-    async def _read(self, datum: m.DataView, name: str, start: int, end: int) -> bytes:
-        if not 0 <= start <= end <= datum.size:
-            why = f"it has {datum.size} bytes"
-            raise error("input.invalid", f"{name!r} has no bytes from {start} to {end}", why=why)
-        if end - start > LARGEST_READ:
-            why = f"{end - start} bytes were asked for, and {LARGEST_READ} are allowed"
-            raise error("input.too-large", f"So much of {name!r} can't be read at once", why=why)
-        if start == end:
-            return b""
-        content = await self._content(datum)
-        first, stop = start // content.piece_length, -(-end // content.piece_length)
-        parts: list[bytes] = []
-        async with aclosing(self._pieces(content, first, stop)) as pieces:
-            async for number, raw in pieces:
-                if await asyncio.to_thread(root_of_piece, raw, content) != _expected(content, number):
-                    raise _corrupt(content, number)
-                parts.append(raw)
-        skipped = first * content.piece_length
-        return b"".join(parts)[start - skipped : end - skipped]
+    async def _bring(
+        self, datum: m.DataView, part: PartFile, missing: int, progress: Progress | None
+    ) -> tuple[int, BitDewError | None]:
+        """Bring every missing piece into `part`; how many bytes hosts were to give, and why."""
+        fault = self._not_there(datum)
+        if fault is None:
+            try:
+                await self._fetch(part, missing, progress)
+            except _BrokeError as broke:
+                fault = broke.fault
+                if not leads_to_hosts(fault):
+                    raise fault from None
+                await self._turn_from(datum, broke.piece, fault)
+            else:
+                return 0, None
+        rest = part.missing()
 
-    async def _living(self, name: str) -> m.DataView:
-        datum = (await self._call("GET", f"/v1/data/{name_part(name)}", m.AnyDatum)).root
-        if not datum.alive:
-            raise error("data.not-found", f"There is no datum {name!r} any more", why=datum.died_because, name=name)
-        return datum
+        def came(done: int, _rest: int) -> None:
+            if progress is not None:
+                progress(missing - rest + done, missing)
 
-    async def _present(self, name: str) -> m.DataView:
-        """The datum, provided that its bytes can be fetched from the repository."""
-        datum = await self._living(name)
-        if datum.awaited:
-            why = "its bytes have not come there: they are still to be sent, or their publisher offers them itself"
-            do = f"See where copies are, and wait: bitdew data where {datum.name} --watch"
-            raise error("data.not-found", f"The repository does not have {name!r}", why=why, do=do, name=name)
-        return datum
-
-    async def _content(self, datum: m.DataView) -> Content:
-        """What the datum's bytes have to be, piece by piece."""
-        root, length = ContentRoot(datum.root), piece_length_for(datum.size)
-        if datum.size <= length:
-            return Content(root, datum.size, length, b"")
-        if root in self._contents:
-            return self._contents[root]
-        reply = await self._call("GET", f"/v1/metainfo/{root}", m.MetainfoReply)
-        content = (await asyncio.to_thread(read_metainfo, reply.metainfo, expected=root)).content
-        if content.size != datum.size:
-            why = f"it says {datum.size} bytes of the datum, and {content.size} of its content"
-            raise error("service.version", f"The service contradicts itself about {datum.name!r}", why=why)
-        if len(self._contents) >= KNOWN:
-            del self._contents[next(iter(self._contents))]
-        self._contents[root] = content
-        return content
+        try:
+            await self._fetch_from_hosts(datum.name, part, rest, came)
+        except BitDewError as cause:
+            self._avoided.pop(part.content.root, None)
+            raise both(fault, cause, datum) from cause
+        return rest, None if datum.awaited else fault
 
     async def _fetch(self, part: PartFile, missing: int, progress: Progress | None) -> None:
-        """Bring every missing piece into `part`."""
+        """Bring every missing piece into `part` from the repository.
+
+        Raises:
+            _BrokeError: what the repository fails in; BitDewError: what this machine does.
+        """
         runs, done = part.runs(RUN), 0
 
         def came(length: int) -> None:
@@ -223,9 +189,15 @@ class GetCalls(HostCalls):
         async def go_on() -> None:
             nonlocal first
             async with aclosing(self._pieces(part.content, first, end)) as pieces:
-                async for number, raw in pieces:
+                while True:
+                    try:
+                        number, raw = await anext(pieces)
+                    except StopAsyncIteration:
+                        return
+                    except BitDewError as fault:
+                        raise _BrokeError(first, fault) from fault
                     if not await to_the_end(asyncio.to_thread(part.put, number, raw)):
-                        raise _corrupt(part.content, number)
+                        raise _BrokeError(number, corrupt(part.content, number))
                     first = number + 1
                     came(len(raw))
 
@@ -233,23 +205,6 @@ class GetCalls(HostCalls):
             attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=10.0, wait_jitter=0.2, wait_exp_base=2
         )
         await retrying(_passes, go_on)
-
-    async def _pieces(self, content: Content, first: int, end: int) -> AsyncGenerator[tuple[int, bytes]]:
-        """The pieces from `first` up to, not including, `end`, as they come."""
-        if self._line is None:
-            raise RuntimeError("use `async with BitDew.connect() as ...`")
-        length, buffer, number = content.piece_length, bytearray(), first
-        stop = min(end * length, content.size)
-        async with aclosing(self._line.download(f"/v1/content/{content.root}", first * length, stop)) as chunks:
-            async for chunk in chunks:
-                await released()
-                await passing(len(chunk))
-                buffer += chunk
-                while number < end and len(buffer) >= (wanted := min(length, content.size - number * length)):
-                    raw = bytes(memoryview(buffer)[:wanted])
-                    del buffer[:wanted]
-                    yield number, raw
-                    number += 1
 
 
 async def _look_again(part: PartFile, progress: Progress | None) -> None:
@@ -282,26 +237,18 @@ def _require_free(target: Path, *, force: bool, folder: bool) -> None:
             raise in_the_way(target)
 
 
-def _expected(content: Content, number: int) -> bytes:
-    return content.piece_layer[32 * number : 32 * number + 32] or bytes.fromhex(content.root)
-
-
-def _passes(fault: Exception) -> bool:
+def _passes(broke: Exception) -> bool:
     """Whether asking again may help."""
-    return isinstance(fault, BitDewError) and (fault.kind.fault == "service" or fault.kind.exit_code == 6)
-
-
-def _corrupt(content: Content, number: int) -> BitDewError:
-    why = f"piece {number} of {content.pieces} is wrong"
-    do = "Run it again; if it stays so, whoever put it can mend it by putting the same file again."
-    message = f"What the service sends of {content.root[:16]}… is not what was published"
-    return error("swarm.corrupt", message, why=why, do=do, piece=number, root=content.root)
+    if not isinstance(broke, _BrokeError):
+        return False
+    return broke.fault.kind.fault == "service" or broke.fault.kind.exit_code == 6
 
 
 def _first(faults: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first of several failures that is ours, or else the first."""
-    ours, _others = faults.split(BitDewError)
-    one: BaseException = ours or faults
+    """The first of several failures that is this machine's, or else the repository's, or else the first."""
+    mine, _others = faults.split(BitDewError)
+    broke, _others = faults.split(_BrokeError)
+    one: BaseException = mine or broke or faults
     while isinstance(one, BaseExceptionGroup):
         one = one.exceptions[0]
     return one

@@ -135,6 +135,15 @@ class BitDewFile(AbstractBufferedFile):  # type: ignore[misc]
         self._datum = datum
         known = {key: value for key, value in options.items() if key in {"autocommit", "cache_type", "cache_options"}}
         super().__init__(fs, datum.name, "rb", block_size=block_size, size=datum.size, **known)
+        self._dew: BlockingDew = fs.dew
+        self._dew.portal.soon(self._dew.twin.grid.keep_open, datum.root)
+
+    def close(self) -> None:
+        """Close the file; with the last one of a content, what reads it from hosts ends."""
+        if not self.closed and self._dew.portal.is_open:  # else the connection's end has ended all
+            # Not waited for: files are closed by the garbage collector too, in whatever thread.
+            self._dew.portal.soon(self._dew.twin.grid.let_go, self._datum.root)
+        super().close()
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return _read(self._datum, max(0, start), min(end, self._datum.size))

@@ -136,6 +136,18 @@ class PeersReply(Model):
     peers: list[EndpointText] = Field(max_length=limits.PEERS)
 
 
+class DoubtRequest(Model):
+    """The repository sent a piece of a datum wrong, or could not send it: it should look at its copy."""
+
+    piece: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class DoubtReply(Model):
+    """Whether that piece of the repository's copy is bad; it is withdrawn then, and mended."""
+
+    bad: bool
+
+
 class AnnounceReply(Model):
     """Peers: those at the asking host's site first, the repository last."""
 

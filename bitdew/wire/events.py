@@ -15,6 +15,8 @@ Happening = Literal[
     "created",
     "arrived",
     "changed",
+    "damaged",
+    "mended",
     "ended",
     "assigned",
     "fetching",
@@ -25,7 +27,8 @@ Happening = Literal[
     "lost",
     "failed",
 ]
-"""What happened: to a datum, or to its copy on one host. The copy's are the states of a placement."""
+"""What happened: to a datum, or to its copy on one host. The copy's are the states of a placement.
+`damaged` and `mended` are said of the repository's own."""
 
 
 class EventView(Model):

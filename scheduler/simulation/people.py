@@ -136,7 +136,9 @@ class People:
             self._grid.repository.contents.discard(root)
         else:
             self._grid.repository.contents.add(root)
-        service.contents.changed(await service.known.data.mark_damaged(root, damaged=damaged))
+        service.contents.changed(
+            await service.known.data.mark_damaged(root, service.known.clock.now(), "", damaged=damaged)
+        )
         await self._grid.settle()
 
     async def remove(self, uid: Uid) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ async def test_damaged_bytes_are_mended_by_sending_them_again(rooms: Rooms) -> N
     (uid,) = await create(rooms, asked("one"))
     await rooms.data.receive("one", sent(SAMPLE), rooms.ada)
     await rooms.contents.repository.withdraw(CONTENT.root)
-    await rooms.store.mark_damaged(CONTENT.root, damaged=True)
+    await rooms.store.mark_damaged(CONTENT.root, datetime.now(UTC), "rot", damaged=True)
     (late,) = await create(rooms, asked("late"))
     assert (await rooms.data.find(late)).awaited is True
     rooms.told.clear()

@@ -275,8 +275,8 @@ async def test_damage_is_told_of_data_of_that_content_that_changed(store: DataSt
     a, b, dead = datum("a", plain), datum("b", plain, damaged=True), datum("dead", plain)
     await store.add_all([a, b, dead, datum("other", plain, OTHER)])
     await store.end(uid_of(dead), NOW, "removed")
-    assert await store.mark_damaged(ROOT, damaged=True) == [uid_of(a)]
-    assert set(await store.mark_damaged(ROOT, damaged=False)) == {uid_of(a), uid_of(b)}
+    assert await store.mark_damaged(ROOT, NOW, "rot", damaged=True) == [uid_of(a)]
+    assert set(await store.mark_damaged(ROOT, NOW, "rot", damaged=False)) == {uid_of(a), uid_of(b)}
     assert [one.damaged for one in await store.living()] == [False] * 3
 
 

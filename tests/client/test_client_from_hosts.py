@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 
 import pytest
 from bitdew.worker import parking
 
 from bitdew import Attribute, BitDew, BitDewError
-from bitdew.client import from_hosts
+from bitdew.client import from_hosts, getting
 from bitdew.client.enrolment import enrol
+from bitdew.core.attribute import Protocol
 from bitdew.core.data import Kind
 from bitdew.core.host import Endpoint
 from bitdew.swarm.settings import SwarmLimits
 from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
-from bitdew.wire.models import DatumRequest
+from bitdew.wire.models import DatumRequest, DoubtReply, DoubtRequest
 
 MB = 2**20
 HERE = Endpoint("127.0.0.1", 0)
@@ -121,3 +123,78 @@ async def test_whoever_has_it_and_says_nothing_is_not_waited_for_for_ever(file, 
             await grid.client.get("hep", tmp_path / "copy")
         assert fault.value.key == "swarm.stalled"
         worker.swarm.rest(False)
+
+
+# Where the repository has it, and can't give it -----------------------------------------------------------------------
+
+
+async def held_beside_the_repository(grid, path):
+    """A datum that a host holds too; the path of the repository's file."""
+    datum = await grid.client.put(path, "hep", Attribute(replica=1, protocol=Protocol.BITTORRENT))
+    await grid.until("hep", lambda where: where.data.held == 1)
+    return grid.service.rooms.contents.repository.path(datum.root)
+
+
+@pytest.mark.parametrize("harm", ["rotten", "cut", "gone"])
+async def test_what_the_repository_has_bad_comes_from_a_host_and_it_is_told_and_mends_itself(file, tmp_path, harm):
+    async with Grid(1) as grid:
+        path = await held_beside_the_repository(grid, file)
+        if harm == "rotten":
+            with path.open("r+b") as bad:
+                bad.seek(5 * MB)
+                bad.write(b"rotten")
+        elif harm == "cut":
+            os.truncate(path, 5 * MB)
+        else:
+            path.unlink()
+        seen = []
+        got = await grid.client.get("hep", tmp_path / "copy", fetching=lambda *told: seen.append(told))
+        size = file.stat().st_size
+        assert got.path.read_bytes() == file.read_bytes()
+        assert got.because is not None
+        assert got.because.key == ("swarm.corrupt" if harm == "rotten" else "storage.failed")
+        assert 0 < got.from_hosts <= got.fetched == size
+        assert (seen[-1], seen) == ((size, size), sorted(seen))
+        async with asyncio.timeout(40):
+            while (await grid.client.datum("hep")).damaged or not path.exists() or path.stat().st_size != size:
+                await asyncio.sleep(0.05)
+        assert path.read_bytes() == file.read_bytes()
+        told = [event.kind for event in (await grid.client.events(data="hep")).events if event.host is None]
+        assert told == ["created", "damaged", "mended"]
+
+
+async def test_a_line_that_breaks_again_and_again_is_made_up_for_by_hosts_and_what_came_stays(
+    file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(getting, "ATTEMPTS", 2)
+    monkeypatch.setattr(getting, "RUN", MB)
+    async with Grid(1) as grid:
+        await held_beside_the_repository(grid, file)
+        whole, left = grid.client._line.download, 4 * MB
+
+        async def download(path, start, end, **named):
+            nonlocal left
+            async for chunk in whole(path, start, end, **named):
+                left -= len(chunk)
+                if left < 0:
+                    raise BitDewError("service.unreachable", "it broke off")
+                yield chunk
+
+        monkeypatch.setattr(grid.client._line, "download", download)
+        got = await grid.client.get("hep", tmp_path / "copy")
+        assert got.path.read_bytes() == file.read_bytes()
+        assert got.because is not None
+        assert got.because.key == "service.unreachable"
+        assert 0 < got.from_hosts < file.stat().st_size - 2 * MB
+        assert not (await grid.client.datum("hep")).damaged
+
+
+async def test_a_piece_that_is_doubted_and_good_costs_the_repository_nothing(file):
+    async with Grid(0) as grid:
+        datum = await grid.client.put(file, "hep", Attribute(replica=0))
+        for piece in (0, 7, 10**6):
+            reply = await grid.client.call(
+                "POST", f"/v1/data/{datum.uid}/doubt", DoubtReply, body=DoubtRequest(piece=piece)
+            )
+            assert not reply.bad
+        assert not (await grid.client.datum("hep")).damaged

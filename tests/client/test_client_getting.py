@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from bitdew import Attribute, BitDew, BitDewError
-from bitdew.client import getting
+from bitdew.client import getting, ranges
 from bitdew.client.enrolment import enrol
 from bitdew.client.part import PartFile
 from bitdew.core.content import ContentHasher
@@ -267,7 +267,7 @@ async def test_bytes_that_are_not_in_the_repository_are_told_as_such(grid, tmp_p
     root = hasher.finish().root
     await grid.client.create([DatumRequest(name="later", root=root, size=3, attribute={"replica": 0})])
     fault = await refused(grid.client.read("later", 0, 1))
-    assert (fault.key, "repository does not have" in fault.message) == ("data.not-found", True)
+    assert (fault.key, "repository does not have" in fault.why) == ("data.nowhere", True)
     fault = await refused(grid.client.get("later", tmp_path / "back"))
     assert (fault.key, "repository does not have" in fault.why) == ("data.nowhere", True)
     assert (await refused(grid.client.get("none"))).key == "data.not-found"
@@ -304,7 +304,7 @@ async def test_any_range_can_be_read(grid, file):
 
 
 async def test_the_hashes_of_what_is_read_in_many_parts_are_asked_for_once(grid, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(getting, "KNOWN", 2)
+    monkeypatch.setattr(ranges, "KNOWN", 2)
     asked = []
     call = grid.client._call
 
@@ -324,7 +324,7 @@ async def test_the_hashes_of_what_is_read_in_many_parts_are_asked_for_once(grid,
 
 async def test_no_more_can_be_read_at_once_than_memory_bears(grid, file, monkeypatch):
     await grid.client.put(file, "one", NOWHERE)
-    monkeypatch.setattr(getting, "LARGEST_READ", 100)
+    monkeypatch.setattr(ranges, "LARGEST_READ", 100)
     assert (await refused(grid.client.read("one", 0, 101))).key == "input.too-large"
 
 

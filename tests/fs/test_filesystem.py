@@ -121,3 +121,22 @@ def test_what_was_read_once_is_cached_by_its_content(fs, tmp_path) -> None:
 def test_a_closed_file_system_connects_again(fs) -> None:
     fs.close()
     assert fs.cat_file("raw", 0, 3) == RAW[:3]
+
+
+def test_what_only_its_publisher_has_is_read_in_ranges_and_nothing_stays_when_the_file_is_closed(fs, tmp_path) -> None:
+    own = os.urandom(9_000_001)
+    (tmp_path / "own").write_bytes(own)
+    readers = fs.dew.twin.grid._readers
+    with fs.dew.seeding(tmp_path / "own", Attribute(replica=0)) as offer:
+        with fs.open("own", block_size=100_000) as file:
+            file.seek(5_000_000)
+            assert file.read(10) == own[5_000_000:5_000_010]
+            assert offer.sent < 500_000
+            assert len(readers) == 1
+            file.seek(0)
+            assert file.read() == own
+        fs.dew.portal.do(lambda: None)
+        assert not readers
+        assert fs.dew.read("own", 7, 9) == own[7:9]
+        assert b"".join(fs.dew.stream("own")) == own
+        assert not readers

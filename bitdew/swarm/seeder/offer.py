@@ -62,6 +62,7 @@ class Offer:
         self._on_fault = on_fault
         self._revealing: Revealing[SeederPeer] = Revealing(metainfo.content.pieces)
         self._peers: dict[SeederPeer, None] = {}
+        self._readers: dict[SeederPeer, None] = {}
         self._shown: dict[SeederPeer, set[int]] = {}  # one by one: those are kept in memory until they are there
         self._bytes: dict[int, bytes] = {}
         self._loading: dict[int, asyncio.Task[None]] = {}
@@ -89,8 +90,16 @@ class Offer:
             self._counted = self.uploaded
             self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._on_tick)
 
+    def serve(self, reader: SeederPeer) -> None:
+        """One that reads parts shook hands: it is sent what it asks for, and has no part in the turns."""
+        self._readers[reader] = None
+
     def leave(self, peer: SeederPeer) -> None:
         """A peer is gone."""
+        if peer in self._readers:
+            del self._readers[peer]
+            for piece in peer.wanted:
+                self.let_go(piece)
         if peer in self._peers:
             del self._peers[peer]
             for piece in (*self._shown.pop(peer), *peer.wanted):
@@ -224,7 +233,7 @@ class Offer:
             del self._loading[piece]
         if piece in self._users:
             self._bytes[piece] = found
-            for peer in list(self._peers):
+            for peer in [*self._readers, *self._peers]:
                 peer.flush()
 
     def _read(self, piece: int) -> bytes:
@@ -249,7 +258,7 @@ class Offer:
             self._tick = None
         if self._stirred is not None:
             self._stirred.cancel()
-        for peer in list(self._peers):
+        for peer in [*self._readers, *self._peers]:
             peer.hang_up()
         while self._loading:
             await asyncio.wait(list(self._loading.values()))

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from bitdew.swarm.members import is_member
 
 from . import wire
 
@@ -33,6 +35,8 @@ LEAST_GULP: Final = 32 * 1024
 LARGEST_GULP: Final = 1024 * 1024
 """Bytes that are handed to a connection at a time, and that the system may keep unsent for it: what it sends in
 `GULP_SECONDS`, within these bounds. What is in there can't be given to another peer any more."""
+READING_GULP: Final = 256 * 1024
+"""The same for one that reads: nobody else waits for what it is sent."""
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 
@@ -43,12 +47,14 @@ class SeederPeer(asyncio.Protocol):
         on_show: The pieces that it may ask for: shown, and not known to be there.
         rate: Bytes per second, lately.
         is_open: Whether it said what it has, and there may be more to show to it.
+        reads: Whether it reads parts, and keeps and passes on nothing: it may ask for anything, and is shown nothing.
     """
 
     def __init__(self, seeder: Seeder) -> None:
         self.on_show: dict[int, None] = {}
         self.rate = 0.0
         self.is_open = False
+        self.reads = False
         self._seeder = seeder
         self._offer: Offer | None = None
         self._transport: asyncio.Transport | None = None
@@ -70,7 +76,7 @@ class SeederPeer(asyncio.Protocol):
         """TLS is up: the peer has a certificate of our CA."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (of a server for streams)
         self._transport = transport
-        if not _is_member(transport.get_extra_info("peercert")) or not self._seeder.enter(self):
+        if not is_member(transport.get_extra_info("peercert")) or not self._seeder.enter(self):
             transport.abort()
             return
         self._set_gulp(LEAST_GULP)
@@ -126,16 +132,22 @@ class SeederPeer(asyncio.Protocol):
         self._greeting += data
         if len(self._greeting) < wire.HANDSHAKE_BYTES:
             return b""
-        info_hash, _ = wire.read_handshake(bytes(self._greeting[: wire.HANDSHAKE_BYTES]))
+        info_hash, peer_id = wire.read_handshake(bytes(self._greeting[: wire.HANDSHAKE_BYTES]))
         rest = bytes(self._greeting[wire.HANDSHAKE_BYTES :])
         self._greeting.clear()
         offer = self._seeder.offer_of(info_hash)
         if offer is None:
             raise wire.WireError("it asks for something that is not here")
         self._reader = wire.Reader(offer.metainfo.content.pieces)
-        self._write(wire.handshake(info_hash, self._seeder.peer_id) + wire.HAVE_NONE + wire.UNCHOKE)
+        self.reads = peer_id.startswith(wire.READER)
+        shown = wire.HAVE_ALL if self.reads else wire.HAVE_NONE
+        self._write(wire.handshake(info_hash, self._seeder.peer_id) + shown + wire.UNCHOKE)
         self._offer = offer
-        offer.arrive(self)
+        if self.reads:
+            self._set_gulp(READING_GULP)
+            offer.serve(self)
+        else:
+            offer.arrive(self)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._on_timer)
@@ -156,6 +168,8 @@ class SeederPeer(asyncio.Protocol):
 
     def _take(self, offer: Offer, message: wire.Message) -> None:
         match message:
+            case wire.Have() | wire.Bitfield() if self.reads:
+                pass  # it has nothing for others
             case wire.Have(piece):
                 offer.has(self, piece)
                 self._unasked.discard(piece)
@@ -178,7 +192,7 @@ class SeederPeer(asyncio.Protocol):
                 self._write(wire.hash_reject(message))
 
     def _ask(self, block: wire.Request) -> None:
-        if block.piece not in self.on_show or len(self._pending) >= MOST_PENDING:
+        if not (self.reads or block.piece in self.on_show) or len(self._pending) >= MOST_PENDING:
             self._write(wire.reject(block))
             return
         offer = self._offer
@@ -276,7 +290,7 @@ class SeederPeer(asyncio.Protocol):
                 block = self._pending[0]
                 whole = offer.bytes_of(block.piece)
                 if whole is None:
-                    if block.piece not in self.on_show:  # it has it from somebody else by now
+                    if not self.reads and block.piece not in self.on_show:  # it has it from somebody else by now
                         self._pending.popleft()
                         self._settle(offer, block.piece)
                         parts.append(wire.reject(block))
@@ -293,8 +307,3 @@ class SeederPeer(asyncio.Protocol):
             self._write(b"".join(parts))
             self._sent += size
             offer.uploaded += size
-
-
-def _is_member(certificate: dict[str, Any] | None) -> bool:
-    """Whether this is the certificate with which hosts exchange pieces, and not one for another purpose."""
-    return certificate is not None and ("DNS", "*") in certificate.get("subjectAltName", ())

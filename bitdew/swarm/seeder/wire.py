@@ -23,7 +23,10 @@ _LONGEST_BESIDE_BITFIELDS: Final = 64 * 1024
 
 KEEP_ALIVE: Final = bytes(4)
 UNCHOKE: Final = b"\0\0\0\1\1"
+HAVE_ALL: Final = b"\0\0\0\1\x0e"
 HAVE_NONE: Final = b"\0\0\0\1\x0f"
+READER: Final = b"-BR0100-"
+"""How the id of a peer begins that reads parts, and keeps none: it is of no use to others, and shown everything."""
 _REQUEST: Final = 6
 
 
