@@ -24,6 +24,7 @@ from bitdew.hypervisor import Hypervisor
 from bitdew.wire.models import WhereReply
 from bitdew.worker.daemon import Worker
 from bitdew.worker.enrol import join
+from bitdew.worker.jobs.running import Runner
 from bitdew.worker.settings import WorkerSettings
 
 from .clock import SkippingClock
@@ -71,6 +72,14 @@ class GridHost:
             await self._task
             self.worker = self._task = None
 
+    async def end_jobs(self) -> None:
+        """Leave no process of a job: a worker that is stopped lets them run on until their leases end."""
+        runner, folder = Runner(), self.settings.home / "jobs"
+        for directory in await asyncio.to_thread(lambda: list(folder.iterdir()) if folder.exists() else []):
+            job = await runner.recover(directory)
+            if job is not None:
+                await job.stop("the grid ends", kindly=False)
+
     async def restart(self) -> None:
         """Stop the worker and start it again on the same home."""
         await self.stop()
@@ -78,7 +87,7 @@ class GridHost:
 
 
 class Grid:
-    """A service and hosts in this process. An async context manager; its folder goes when it ends.
+    """A service and hosts in this process. An async context manager; its folder and all jobs go when it ends.
 
     Attributes:
         service: The running service.
@@ -160,6 +169,7 @@ class Grid:
 
     async def _stop_hosts(self) -> None:
         await asyncio.gather(*(host.stop() for host in self.hosts.values()))
+        await asyncio.gather(*(host.end_jobs() for host in self.hosts.values()))
 
     async def until(self, disk: str, condition: Callable[[WhereReply], bool]) -> WhereReply:
         """The first moment at which `condition` is true of where `disk` is.

@@ -24,7 +24,6 @@ from bitdew.client.job import Job, JobArray
 from bitdew.client.transfers import Transfer, Transfers, TransferState
 from bitdew.client.work import Work
 from bitdew.core.states import JobState, MachineState
-from bitdew.testing.grid import Grid
 
 TWINS = [
     (Dew, blocking.BlockingDew),
@@ -60,22 +59,6 @@ def test_the_twin_has_every_method_with_the_same_arguments(kind: type, twin: typ
 def loops() -> int:
     """How many loops turn: one of them is the grid's."""
     return sum(thread.name == "bitdew" for thread in threading.enumerate())
-
-
-@pytest.fixture
-def service():
-    with Portal() as portal:
-        grid = Grid(hosts=2)
-        grid.portal = portal
-        portal.call(grid.__aenter__())
-        yield grid
-        portal.call(grid.__aexit__())
-
-
-@pytest.fixture
-def dew(service):
-    with blocking.connect(service.folder / "operator") as dew:
-        yield dew
 
 
 def test_a_program_without_asyncio_puts_follows_and_gets(dew, tmp_path: Path) -> None:
@@ -220,7 +203,7 @@ def test_jobs_without_asyncio(service, dew, tmp_path: Path) -> None:
     job = dew.submit("python3", "-c", "print('hello'); open('r', 'w').write('x')", outputs="r", memory="256MB")
     with pytest.raises(TimeoutError):
         job.done(timeout=0.1)
-    service.portal.call(service.add_host("vm", jobs="anything", memory=2**30, cpus=2))
+    service.add_machine()
     assert [str(event) for event in job.events()][-1] == "done on vm"
     assert job.done(timeout=60).state is JobState.DONE
     assert (job.log(), "".join(job.logs()), job.read("r")) == ("hello\n", "hello\n", b"x")

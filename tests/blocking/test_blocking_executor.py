@@ -12,33 +12,21 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, as_com
 import pytest
 
 from bitdew import blocking
-from bitdew.blocking.portal import Portal
 from bitdew.core.states import JobState
-from bitdew.testing.grid import Grid
 
 LIMITS = {"runtime": "1m", "memory": "256MB", "output": "1MB", "modules": [sys.modules[__name__]]}
 
 
 @pytest.fixture
-def service():
-    with Portal() as portal:
-        grid = Grid(hosts=0)
-        grid.portal = portal
-        portal.call(grid.__aenter__())
-        yield grid
-        portal.call(grid.__aexit__())
+def hosts() -> int:
+    return 0
 
 
 @pytest.fixture
-def dew(service):
-    with blocking.connect(service.folder / "operator") as dew:
-        yield dew
-        assert list(dew.jobs()) == []
-        assert list(dew.search("")) == []
-
-
-def machine(service) -> None:
-    service.portal.call(service.add_host("h1", jobs="anything", memory=2**31, cpus=4))
+def dew(dew):
+    yield dew
+    assert list(dew.jobs()) == []
+    assert list(dew.search("")) == []
 
 
 def squared(x: int) -> int:
@@ -57,7 +45,7 @@ def until(condition) -> None:
 
 
 def test_it_does_what_the_standard_librarys_executors_do(service, dew) -> None:
-    machine(service)
+    service.add_machine()
     with dew.executor(**LIMITS) as pool:
         assert isinstance(pool, Executor)
         calls = [pool.submit(squared, n) for n in range(3)]

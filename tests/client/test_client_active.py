@@ -11,19 +11,11 @@ from bitdew.catalog.events import EventLog
 
 import bitdew
 from bitdew import Attribute, BitDewError, EventKind
-from bitdew.testing.grid import Grid
 
 
 @pytest.fixture
-async def grid():
-    async with Grid(hosts=2) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
+def hosts() -> int:
+    return 2
 
 
 @asynccontextmanager

@@ -21,12 +21,6 @@ MB = 2**20
 
 
 @pytest.fixture
-async def grid():
-    async with Grid(0) as running:
-        yield running
-
-
-@pytest.fixture
 def file(tmp_path):
     path = tmp_path / "inputs.bin"
     path.write_bytes(random.Random(1).randbytes(MB + 7))

@@ -26,9 +26,8 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def grid():
-    async with Grid(hosts=2) as grid:
-        yield grid
+def hosts() -> int:
+    return 2
 
 
 @pytest.fixture

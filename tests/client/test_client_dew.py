@@ -10,7 +10,6 @@ import pytest
 
 import bitdew
 from bitdew import Attribute, BitDewError, EventKind
-from bitdew.testing.grid import Grid
 
 SIZE = 300_000
 
@@ -20,15 +19,8 @@ def some(seed: str, size: int = SIZE) -> bytes:
 
 
 @pytest.fixture
-async def grid():
-    async with Grid(hosts=3) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
+def hosts() -> int:
+    return 3
 
 
 async def test_a_file_is_put_followed_until_it_is_held_and_fetched_back(dew, tmp_path: Path) -> None:

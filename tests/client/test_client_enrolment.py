@@ -18,12 +18,6 @@ from bitdew.wire.transport import Transport
 PEOPLE = {Role.USER, Role.PUBLISHER, Role.OPERATOR}
 
 
-@pytest.fixture
-async def grid():
-    async with Grid(0) as running:
-        yield running
-
-
 async def token_for(grid, role, **options):
     return (await grid.client.create_token(role, **options)).token
 

@@ -16,19 +16,12 @@ from bitdew.client.enrolment import enrol
 from bitdew.client.part import PartFile
 from bitdew.core.content import ContentHasher
 from bitdew.core.data import Kind
-from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
 from bitdew.wire.models import DatumRequest
 
 MB = 2**20
 NOWHERE = Attribute(replica=0)
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(0) as grid:
-        yield grid
 
 
 @pytest.fixture

@@ -13,18 +13,11 @@ from bitdew.client.enrolment import enrol
 from bitdew.client.grid import RECORD_VALIDITY
 from bitdew.core.requirement import Requirement
 from bitdew.core.states import MachineState, PlacementState
-from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.keys import certificate_expires
 from bitdew.trust.roles import Role
 
 MB = 2**20
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(0) as running:
-        yield running
 
 
 @pytest.fixture

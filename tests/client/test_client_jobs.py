@@ -17,25 +17,10 @@ from bitdew.client.job import Job
 from bitdew.core.states import JOB, JobState
 from bitdew.testing.grid import Grid
 
+from .conftest import machine
+
 LIMITS = {"runtime": "1m", "memory": 256 * 2**20, "output": "1MB"}
 SLEEP = ("python3", "-c", "import time; print('up', flush=True); time.sleep(600)")
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(0) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
-
-
-async def machine(grid: Grid, name: str = "h1"):
-    """A host that runs any command, as a machine of the grid does."""
-    return await grid.add_host(name, jobs="anything", memory=2**30, cpus=2)
 
 
 async def up(job: Job) -> None:

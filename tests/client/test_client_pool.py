@@ -17,28 +17,13 @@ from bitdew.client import batches
 from bitdew.client.enrolment import enrol
 from bitdew.client.grid import BitDew
 from bitdew.core.states import JobState
-from bitdew.testing.grid import Grid
 from bitdew.trust.identity import IdentityFolder
 from bitdew.trust.roles import Role
 from bitdew.wire import limits
 
+from .conftest import machine
+
 LIMITS = {"runtime": "1m", "memory": 256 * 2**20, "output": "1MB"}
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(0) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
-
-
-async def machine(grid: Grid, name: str = "h1"):
-    return await grid.add_host(name, jobs="anything", memory=2**31, cpus=4)
 
 
 async def nothing_is_left(dew) -> None:

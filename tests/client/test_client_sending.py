@@ -11,17 +11,10 @@ from bitdew import BitDew, BitDewError
 from bitdew.client import sending
 from bitdew.client.image import FileSource
 from bitdew.core.content import ContentHasher, piece_length_for
-from bitdew.testing.grid import Grid
 
 MB = 2**20
 SIZE = 40 * MB + 5
 PIECE = piece_length_for(SIZE)
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(0) as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,21 +13,8 @@ import bitdew
 from bitdew import BitDewError
 from bitdew.client.flow import Tap
 from bitdew.client.transfers import Transfers, TransferState
-from bitdew.testing.grid import Grid
 
 MIB = 2**20
-
-
-@pytest.fixture
-async def grid():
-    async with Grid(hosts=0) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
 
 
 async def test_a_transfer_is_followed_to_its_result(dew, tmp_path: Path) -> None:

@@ -8,26 +8,17 @@ from pathlib import Path
 
 import pytest
 
-import bitdew
 from bitdew import Attribute, BitDewError
 from bitdew.client.image import FileSource
 from bitdew.core.content import ContentHasher
 from bitdew.core.errors import error
-from bitdew.testing.grid import Grid
 from bitdew.wire import limits
 from bitdew.wire.models import AnyDatum, DatumRequest, WholeRequest
 
 
 @pytest.fixture
-async def grid():
-    async with Grid(hosts=1) as grid:
-        yield grid
-
-
-@pytest.fixture
-async def dew(grid):
-    async with bitdew.connect(grid.folder / "operator") as dew:
-        yield dew
+def hosts() -> int:
+    return 1
 
 
 @pytest.fixture

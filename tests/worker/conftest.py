@@ -636,3 +636,14 @@ def programs(tmp_path, monkeypatch) -> Callable[..., Path]:
         return fresh.rename(folder / name)
 
     return write
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change a byte as a disk does that fails: the file looks as before."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

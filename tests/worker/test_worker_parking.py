@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 from bitdew.worker import parking
@@ -11,6 +10,8 @@ from bitdew.worker.parking import Parking
 
 from bitdew.core.host import Endpoint
 from bitdew.swarm.session import Swarm
+
+from .conftest import flip
 
 ELSEWHERE = Endpoint("127.0.0.9", 0)
 SIZE = 200_000
@@ -71,17 +72,6 @@ async def fetch(peer, started, data, folder) -> bytes:
         await transfer.wait_held()
     await peer.remove(transfer)
     return (folder / "fetched").read_bytes()
-
-
-def flip(path, offset: int) -> None:
-    """Change a byte as a disk does that fails: the file looks as before."""
-    status = path.stat()
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0xFF]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 async def test_idle_copies_leave_the_session_and_are_held_all_the_same(

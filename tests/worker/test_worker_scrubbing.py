@@ -18,6 +18,8 @@ from bitdew.core.host import Endpoint
 from bitdew.core.ids import ContentRoot
 from bitdew.swarm.session import Swarm
 
+from .conftest import flip
+
 MB = 2**20
 ELSEWHERE = Endpoint("127.0.0.9", 0)
 SIZE = 2 * MB
@@ -74,17 +76,6 @@ def test_what_was_begun_is_finished_and_then_comes_what_nobody_read_for_longest(
 
 
 # Rot -----------------------------------------------------------------------------------------------------------------
-
-
-def flip(path, offset: int) -> None:
-    """Change a byte as a disk does that fails: the file looks as before."""
-    status = path.stat()
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0xFF]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize("protocol", ["bittorrent", "http"])
