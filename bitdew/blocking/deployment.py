@@ -4,37 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bitdew.client.deployment import Deployment, Machine, MachineEvent
+from bitdew.wire import models as m
+
+from .handle import BlockingHandle
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bitdew.client.deployment import Deployment, Machine, MachineEvent
-    from bitdew.core.ids import Uid
     from bitdew.core.states import MachineState
-    from bitdew.wire import models as m
-
-    from .portal import Portal
 
 
-class BlockingMachine:
+class BlockingMachine(BlockingHandle[Machine, m.MachineView]):
     """The twin of `Machine`.
 
     Attributes:
         twin: The machine itself, for use inside of the loop.
     """
-
-    def __init__(self, portal: Portal, machine: Machine) -> None:
-        self._portal = portal
-        self.twin = machine
-
-    @property
-    def view(self) -> m.MachineView:
-        """As `Machine.view`."""
-        return self.twin.view
-
-    @property
-    def uid(self) -> Uid:
-        """As `Machine.uid`."""
-        return self.twin.uid
 
     @property
     def state(self) -> MachineState:
@@ -91,26 +77,12 @@ class BlockingMachine:
         return BlockingMachine(self._portal, self._portal.call(self.twin.restore(name)))
 
 
-class BlockingDeployment:
+class BlockingDeployment(BlockingHandle[Deployment, m.DeploymentView]):
     """The twin of `Deployment`; `running` is what awaiting that one is.
 
     Attributes:
         twin: The deployment itself, for use inside of the loop.
     """
-
-    def __init__(self, portal: Portal, deployment: Deployment) -> None:
-        self._portal = portal
-        self.twin = deployment
-
-    @property
-    def view(self) -> m.DeploymentView:
-        """As `Deployment.view`."""
-        return self.twin.view
-
-    @property
-    def uid(self) -> Uid:
-        """As `Deployment.uid`."""
-        return self.twin.uid
 
     @property
     def disk(self) -> str:

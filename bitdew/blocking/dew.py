@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bitdew.client import dew as twin
+from bitdew.client.datum import Datum
 from bitdew.client.events import Event, EventKind
+from bitdew.wire import models as m
 
+from .handle import BlockingHandle
 from .portal import Portal
 from .transfers import BlockingTransfer, BlockingTransfers
 from .work import BlockingWork
@@ -24,11 +27,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bitdew.client.active import Since
-    from bitdew.client.datum import Datum
     from bitdew.client.seeding import Offer
     from bitdew.core.attribute import Attribute
-    from bitdew.core.ids import ContentRoot, Uid
-    from bitdew.wire import models as m
+    from bitdew.core.ids import ContentRoot
 
     Progress = Callable[[int, int], None]
 
@@ -36,31 +37,17 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Callable[[Event], Any])
 
 
-class BlockingDatum:
+class BlockingDatum(BlockingHandle[Datum, m.DataView]):
     """The twin of `Datum`.
 
     Attributes:
         twin: The datum itself, for use inside of the loop.
     """
 
-    def __init__(self, portal: Portal, datum: Datum) -> None:
-        self._portal = portal
-        self.twin = datum
-
-    @property
-    def view(self) -> m.DataView:
-        """As `Datum.view`."""
-        return self.twin.view
-
     @property
     def name(self) -> str:
         """As `Datum.name`."""
         return self.twin.name
-
-    @property
-    def uid(self) -> Uid:
-        """As `Datum.uid`."""
-        return self.twin.uid
 
     @property
     def root(self) -> ContentRoot:

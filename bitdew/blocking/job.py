@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bitdew.client.job import Job, JobArray
+from bitdew.wire import models as m
+
+from .handle import BlockingHandle
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from bitdew.client.job import Job, JobArray
     from bitdew.client.job_events import JobEvent, Outcome
     from bitdew.core.ids import Uid
     from bitdew.core.states import JobState
-    from bitdew.wire import models as m
 
     from .portal import Portal
 
 
-class BlockingJob:
+class BlockingJob(BlockingHandle[Job, m.JobView]):
     """The twin of `Job`; `done` is what awaiting that one is.
 
     Attributes:
         twin: The job itself, for use inside of the loop.
     """
-
-    def __init__(self, portal: Portal, job: Job) -> None:
-        self._portal = portal
-        self.twin = job
-
-    @property
-    def view(self) -> m.JobView:
-        """As `Job.view`."""
-        return self.twin.view
-
-    @property
-    def uid(self) -> Uid:
-        """As `Job.uid`."""
-        return self.twin.uid
 
     @property
     def name(self) -> str:

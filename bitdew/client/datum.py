@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 
 from bitdew.core.attribute import Attribute
 from bitdew.core.data import Kind
-from bitdew.core.ids import ContentRoot, Uid
+from bitdew.core.ids import ContentRoot
+from bitdew.wire import models as m
 
 from . import following, streaming
+from .handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from bitdew.wire import models as m
-
     from .events import Event
-    from .grid import BitDew
 
 
-class Datum:
+class Datum(Handle[m.DataView]):
     """A datum, as `Dew.put`, `Dew.find` and `Dew.search` give it.
 
     What it is never changes; what is said of its copies does: `refresh` looks again.
@@ -32,19 +31,10 @@ class Datum:
         view: What the service last said of it.
     """
 
-    def __init__(self, grid: BitDew, view: m.DataView) -> None:
-        self._grid = grid
-        self.view = view
-
     @property
     def name(self) -> str:
         """Its name."""
         return self.view.name
-
-    @property
-    def uid(self) -> Uid:
-        """Its identity."""
-        return Uid(self.view.uid)
 
     @property
     def root(self) -> ContentRoot:

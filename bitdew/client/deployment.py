@@ -14,17 +14,15 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid
 from bitdew.core.restarting import MOST_ATTEMPTS
 from bitdew.core.states import MACHINE, MachineState
+from bitdew.wire import models as m
 
 from .connection import POLL
 from .following import patiently
+from .handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from datetime import datetime
-
-    from bitdew.wire import models as m
-
-    from .grid import BitDew
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +50,12 @@ class MachineEvent:
         return f"{self.machine[:8]} {self.state}{where}{why}"
 
 
-class Machine:
+class Machine(Handle[m.MachineView]):
     """One machine of a deployment.
 
     Attributes:
         view: What the service last said of it.
     """
-
-    def __init__(self, grid: BitDew, view: m.MachineView) -> None:
-        self._grid = grid
-        self.view = view
-
-    @property
-    def uid(self) -> Uid:
-        """Its identity."""
-        return Uid(self.view.uid)
 
     @property
     def state(self) -> MachineState:
@@ -139,21 +128,12 @@ class Machine:
         return Machine(self._grid, await self._grid.machine(done.machine))
 
 
-class Deployment:
+class Deployment(Handle[m.DeploymentView]):
     """So many machines from one disk, as `Dew.deploy` and `Dew.deployment` give them. Await it until they run.
 
     Attributes:
         view: What the service last said of it.
     """
-
-    def __init__(self, grid: BitDew, view: m.DeploymentView) -> None:
-        self._grid = grid
-        self.view = view
-
-    @property
-    def uid(self) -> Uid:
-        """Its identity."""
-        return Uid(self.view.uid)
 
     @property
     def disk(self) -> str:

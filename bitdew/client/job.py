@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 from bitdew.core.errors import error
 from bitdew.core.ids import Uid
 from bitdew.core.states import JOB, JobState
+from bitdew.wire import models as m
 
 from .connection import POLL
 from .following import patiently
+from .handle import Handle
 from .job_events import JobEvent, Outcome, event_of, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
-
-    from bitdew.wire import models as m
 
     from .grid import BitDew
 
@@ -30,21 +30,12 @@ BREATH: Final = 0.2
 """Seconds between two looks at which jobs of an array have ended: what ends meanwhile comes with the next one."""
 
 
-class Job:
+class Job(Handle[m.JobView]):
     """A job, as `Dew.submit` and `Dew.job` give it. Await it for its outcome.
 
     Attributes:
         view: What the service last said of it.
     """
-
-    def __init__(self, grid: BitDew, view: m.JobView) -> None:
-        self._grid = grid
-        self.view = view
-
-    @property
-    def uid(self) -> Uid:
-        """Its identity."""
-        return Uid(self.view.uid)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from bitdew import Attribute, BitDewError, EventKind, blocking
 from bitdew.blocking.deployment import BlockingDeployment, BlockingMachine
+from bitdew.blocking.handle import BlockingHandle
 from bitdew.blocking.job import BlockingJob, BlockingJobArray
 from bitdew.blocking.portal import Portal, _UnderWay
 from bitdew.blocking.transfers import BlockingTransfer, BlockingTransfers
@@ -20,6 +21,7 @@ from bitdew.bootdisk import write_boot_disk
 from bitdew.client.datum import Datum
 from bitdew.client.deployment import Deployment, Machine
 from bitdew.client.dew import Dew
+from bitdew.client.handle import Handle
 from bitdew.client.job import Job, JobArray
 from bitdew.client.transfers import Transfer, Transfers, TransferState
 from bitdew.client.work import Work
@@ -27,6 +29,7 @@ from bitdew.core.states import JobState, MachineState
 
 TWINS = [
     (Dew, blocking.BlockingDew),
+    (Handle, BlockingHandle),
     (Datum, blocking.BlockingDatum),
     (Transfer, BlockingTransfer),
     (Transfers, BlockingTransfers),
