@@ -25,6 +25,7 @@ from .errands import ErrandCalls
 from .getting import GetCalls
 from .jobs import JobCalls
 from .machines import MachineCalls
+from .paging import pages
 from .seeding import SeedCalls
 from .standing import StandingCalls
 from .upload import uploaded
@@ -126,12 +127,8 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, MachineCalls, ErrandC
 
     async def disks(self, prefix: str = "") -> list[m.DiskView]:
         """All living disks whose names begin with `prefix`, by name, asked for page by page."""
-        page = await self.disk_page(prefix)
-        found = page.disks
-        while page.next is not None:
-            page = await self.disk_page(prefix, page.next)
-            found += page.disks
-        return found
+        found = pages(lambda after: self.disk_page(prefix, after))
+        return [disk async for page in found for disk in page.disks]
 
     async def disk(self, name: str) -> m.DiskView:
         """One disk, by name or uid. Raises UserError `data.not-found`."""
@@ -163,12 +160,7 @@ class BitDew(SeedCalls, JobCalls, StandingCalls, GetCalls, MachineCalls, ErrandC
 
     async def hosts(self) -> list[m.HostView]:
         """All hosts that ever joined, by name, asked for page by page."""
-        page = await self.host_page()
-        found = page.hosts
-        while page.next is not None:
-            page = await self.host_page(page.next)
-            found += page.hosts
-        return found
+        return [host async for page in pages(self.host_page) for host in page.hosts]
 
     async def revoke_host(self, name: str) -> m.HostView:
         """Shut a host out, by its name or id, from its next request on. For operators. What it was just before.

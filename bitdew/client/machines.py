@@ -15,6 +15,7 @@ from bitdew.wire import limits
 from bitdew.wire import models as m
 
 from .connection import GRACE, POLL, Connection, name_part
+from .paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -80,12 +81,7 @@ class MachineCalls(Connection):
 
     async def deployments(self) -> list[m.DeploymentSummary]:
         """All deployments, oldest first, asked for page by page."""
-        page = await self.deployment_page()
-        found = page.deployments
-        while page.next is not None:
-            page = await self.deployment_page(page.next)
-            found += page.deployments
-        return found
+        return [one async for page in pages(self.deployment_page) for one in page.deployments]
 
     async def whole_deployments(self) -> list[m.DeploymentView]:
         """All deployments, oldest first, each with all its machines. It takes no more requests for more deployments."""
@@ -148,12 +144,8 @@ class MachineCalls(Connection):
 
     async def machines(self, deployment: str = "") -> list[m.MachineView]:
         """All machines, or those of one deployment, asked for page by page."""
-        page = await self.machine_page(deployment)
-        found = page.machines
-        while page.next is not None:
-            page = await self.machine_page(deployment, page.next)
-            found += page.machines
-        return found
+        found = pages(lambda after: self.machine_page(deployment, after))
+        return [machine async for page in found for machine in page.machines]
 
     async def machine(self, uid: str) -> m.MachineView:
         """One machine, by its uid or the beginning of it. Raises UserError `machine.not-found`."""
