@@ -35,7 +35,7 @@ MOST_AHEAD: Final = 16 * 2**20
 
 LAG_SECONDS: Final = 0.1
 """A peer that is so far behind the others, or ahead of them, is shown more at a time, or less."""
-END_SECONDS: Final = 1.5
+END_SECONDS: Final = 3.0
 """A peer that will be whole so soon may fetch from here whatever it lacks: it has asked others for most of it already,
 and what is left of them comes late."""
 MOST_FAVOUR: Final = 4.0
@@ -178,7 +178,12 @@ class Offer:
 
     def _ahead(self, peer: SeederPeer) -> float:
         favour = min(MOST_FAVOUR, max(LEAST_FAVOUR, 1 + self._lag(peer)))
-        return min(MOST_AHEAD, favour * max(LEAST_AHEAD, AHEAD_SECONDS * peer.rate))
+        rate = peer.rate
+        if self._revealing.is_out:
+            # Nothing fresh has to be spared for somebody else. With its share of the uplink at hand, a peer makes up
+            # here for what others fail to send it for a moment: a full link that idles is lost for good.
+            rate = max(rate, self._turns.best / len(self._peers))
+        return min(MOST_AHEAD, favour * max(LEAST_AHEAD, AHEAD_SECONDS * rate))
 
     def _on_tick(self) -> None:
         self._tick = None
