@@ -10,8 +10,8 @@ from collections import deque
 from typing import Final
 
 FEWEST: Final = 4
-"""While one asks, others are sent to. With two, a fast source began half idle, and hosts lost a third of a second; on slow
-links four cost nothing."""
+"""While one asks, others are sent to. With two, a fast source began half idle, and hosts lost a third of a second; on
+slow links four cost nothing."""
 MOST: Final = 64
 WINDOW: Final = 6
 """Measurements that a rate is judged by: a connection takes its bytes in gulps."""
