@@ -40,6 +40,7 @@ from bitdew.catalog.registry import Registry
 from bitdew.catalog.repository import Repository
 from bitdew.catalog.scrubbing import Scrubber
 from bitdew.catalog.small import SmallData
+from bitdew.catalog.tallies import Tallying
 from bitdew.catalog.upload_http import upload_routes
 from bitdew.core.clock import Clock
 from bitdew.core.host import Endpoint
@@ -200,6 +201,7 @@ class Rooms:
         glances = SummaryStore(database)
         summaries = Summaries(self._known, self.leadership, repository_room, counts, glances, name)
         self._events = EventLog(database)
+        self._tallying = Tallying(database, self.leadership, clock)
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._listen()
         self.routes = [
@@ -275,6 +277,7 @@ class Rooms:
             "errands": self.errands.run(),
             "inner hosts": self.inner.run(),
             "tidying": self._tidy(),
+            "tallies": self._tallying.run(),
             "origins": self.origins.watch(),
             "suspects": self.contents.check_suspects(),
             "scrubbing": self.scrubber.run(),

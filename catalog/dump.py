@@ -92,11 +92,18 @@ async def services_at(line: Line) -> int:
 
 
 async def empty(line: Line) -> None:
-    """Drop all tables."""
+    """Drop all tables, and the functions by which they are counted."""
     query = "SELECT quote_ident(tablename) AS name FROM pg_tables WHERE schemaname = current_schema()"
     names = [row["name"] for row in await line.driver.fetch(query)]
     if names:
         await line.say(f"DROP TABLE {', '.join(names)} CASCADE")
+    query = (
+        "SELECT quote_ident(proname) AS name FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+        r" AND proname LIKE 'bitdew\_%'"
+    )
+    names = [row["name"] for row in await line.driver.fetch(query)]
+    if names:
+        await line.say(f"DROP FUNCTION {', '.join(names)}")
 
 
 def sqlite_path(url: URL) -> Path:

@@ -184,3 +184,21 @@ class LeadershipRow(Base):
     uid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """1."""
     epoch: Mapped[int] = mapped_column(BigInteger)
+
+
+class TallyRow(Base):
+    """So many more, or fewer, of a kind. The sum of all rows of a kind is how many there are.
+
+    Triggers of the database add the rows, one for each row elsewhere that comes, goes or changes its state. Nothing but
+    `catalog/tallies.py` reads them, and makes few of many.
+    """
+
+    __tablename__ = "tallies"
+
+    seq: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(20))
+    owner: Mapped[str] = mapped_column(String(128))
+    """Whose they are, of jobs alone."""
+    number: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)

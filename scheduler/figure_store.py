@@ -1,4 +1,7 @@
-"""What is stored, counted: the figures that no one keeps in memory. Reads; never decides."""
+"""What is stored, counted: the figures that no one keeps in memory. Reads; never decides.
+
+Nothing is counted here by reading it: the database keeps tallies, so that a reading costs the same in every grid.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 
 from bitdew.core.states import JobState, MachineState, PlacementState
 
 from ..catalog.database import Database
-from ..catalog.tables import DataRow
+from ..catalog.tallies import Tally, tallies
 from .jobs.tables import JobRow
-from .tables import MachineRow, OrderRow, PlacementRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +66,26 @@ class FigureStore:
         Raises:
             HostError: `storage.failed`.
         """
-        living = select(func.count(), func.coalesce(func.sum(DataRow.size), 0)).where(DataRow.alive)
-        one = select(func.count()).select_from(DataRow).where(DataRow.alive)
-        placed = select(PlacementRow.state, func.count()).group_by(PlacementRow.state)
+        queued = select(func.min(JobRow.since)).where(JobRow.state == JobState.QUEUED)
         async with self._database.read() as session:
-            data, size = (await session.execute(living)).one()
-            copies = _all_states(PlacementState, (await session.execute(placed)).all())
-            del copies[PlacementState.GONE]
-            ran = select(MachineRow.state, func.count()).group_by(MachineRow.state)
-            wanted = select(JobRow.state, func.count()).group_by(JobRow.state)
-            queued = select(func.min(JobRow.since)).where(JobRow.state == JobState.QUEUED)
-            opened = select(func.count()).select_from(OrderRow).where(OrderRow.closed.is_(None))
-            return Counted(
-                data=int(data),
-                size=int(size),
-                awaited=await session.scalar(one.where(DataRow.awaited)) or 0,
-                damaged=await session.scalar(one.where(DataRow.damaged)) or 0,
-                copies=copies,
-                machines=_all_states(MachineState, (await session.execute(ran)).all()),
-                jobs=_all_states(JobState, (await session.execute(wanted)).all()),
-                queued_since=await session.scalar(queued),
-                orders=await session.scalar(opened) or 0,
-            )
+            tallied = await tallies(session)
+            since = await session.scalar(queued)
+        data = {state: tally for (kind, state), tally in tallied.items() if kind == "data"}
+        copies = _all_states("copies", PlacementState, tallied)
+        del copies[PlacementState.GONE]
+        return Counted(
+            data=sum(tally.number for tally in data.values()),
+            size=sum(tally.size for tally in data.values()),
+            awaited=sum(tally.number for state, tally in data.items() if "awaited" in state),
+            damaged=sum(tally.number for state, tally in data.items() if "damaged" in state),
+            copies=copies,
+            machines=_all_states("machines", MachineState, tallied),
+            jobs=_all_states("jobs", JobState, tallied),
+            queued_since=since,
+            orders=tallied["orders", "open"].number if ("orders", "open") in tallied else 0,
+        )
 
 
-def _all_states(states: Iterable[str], found: Iterable[Row[str, int]]) -> dict[str, int]:
+def _all_states(kind: str, states: Iterable[str], tallied: dict[tuple[str, str], Tally]) -> dict[str, int]:
     """How many are in each of `states`, nothing left out: a series that vanishes at 0 can't be watched."""
-    return {str(state): 0 for state in states} | {row[0]: row[1] for row in found}
+    return {str(state): tallied[kind, state].number if (kind, state) in tallied else 0 for state in states}

@@ -1,4 +1,7 @@
-"""What is stored, read for a summary: of each kind the few that are busiest. Reads; never decides."""
+"""What is stored, read for a summary: of each kind the few that are busiest. Reads; never decides.
+
+What a reading costs follows what is going on, never what there is: indexes hold what has not ended, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,25 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bitdew.core.ids import HostId, Uid
-from bitdew.core.states import INTENDED, JOB, MACHINE, RUN, JobState, MachineState, PlacementState, RunState
+from bitdew.core.states import JOB, MACHINE, RUN, JobState, MachineState, PlacementState, RunState
 
 from ..catalog.among import among
 from ..catalog.database import Database
 from ..catalog.tables import CertificateRow
+from ..catalog.tallies import tallied_by_owner
 from .jobs.tables import JobRow, RunRow
-from .tables import MachineRow, PlacementRow
+from .tables import FAILED, MOVING, MachineRow, PlacementRow
 
-_ON_THEIR_WAY = sorted(INTENDED)
 _LIVE_MACHINES = sorted(set(MachineState) - MACHINE.ends())
 _LIVE_JOBS = sorted(set(JobState) - JOB.ends())
 _LIVE_RUNS = sorted(set(RunState) - RUN.ends())
+_moving = (
+    select(PlacementRow.data, PlacementRow.host, PlacementRow.done)
+    .where(MOVING)
+    .cte("moving")
+    # Made first: to have them in groups, SQLite would read all copies by an index that has them so.
+    .prefix_with("MATERIALIZED")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +129,12 @@ class SummaryStore:
         Raises:
             HostError: `storage.failed`.
         """
-        moving = PlacementRow.state.in_(_ON_THEIR_WAY)
-        swarms = select(func.count(func.distinct(PlacementRow.data))).where(moving)
+        swarms = select(func.count(func.distinct(_moving.c.data)))
         async with self._database.read() as session:
             return Busiest(
                 filling=await _filling(session, most),
                 swarms=await session.scalar(swarms) or 0,
-                transfers=await _by_host(session, PlacementRow.host, moving),
+                transfers=await _by_host(session, _moving.c.host),
                 machines_on=await _by_host(session, MachineRow.host, MachineRow.state.in_(_LIVE_MACHINES)),
                 runs_on=await _by_host(session, RunRow.host, RunRow.state.in_(_LIVE_RUNS)),
                 machines=await _machines(session, most),
@@ -139,17 +148,16 @@ class SummaryStore:
 
 async def _filling(session: AsyncSession, most: int) -> list[Filling]:
     number = func.count()
-    query = select(PlacementRow.data, number, func.sum(PlacementRow.done))
-    query = query.where(PlacementRow.state.in_(_ON_THEIR_WAY)).group_by(PlacementRow.data)
-    found = (await session.execute(query.order_by(number.desc(), PlacementRow.data).limit(most))).all()
+    query = select(_moving.c.data, number, func.sum(_moving.c.done)).group_by(_moving.c.data)
+    found = (await session.execute(query.order_by(number.desc(), _moving.c.data).limit(most))).all()
     held = select(PlacementRow.data, func.count()).group_by(PlacementRow.data)
     held = held.where(among(PlacementRow.data, [row[0] for row in found]), PlacementRow.state == PlacementState.HELD)
     counts: dict[str, int] = {row[0]: row[1] for row in await session.execute(held)}
     return [Filling(Uid(data), n, int(done or 0), counts.get(data, 0)) for data, n, done in found]
 
 
-async def _by_host(session: AsyncSession, column: Any, condition: Any) -> Counter[HostId]:
-    rows = await session.execute(select(column, func.count()).where(condition).group_by(column))
+async def _by_host(session: AsyncSession, column: Any, *conditions: Any) -> Counter[HostId]:
+    rows = await session.execute(select(column, func.count()).where(*conditions).group_by(column))
     return Counter({HostId(host): number for host, number in rows if host is not None})
 
 
@@ -171,16 +179,15 @@ async def _runs(session: AsyncSession, most: int) -> list[LiveRun]:
 
 
 async def _owners(session: AsyncSession) -> dict[str, dict[JobState, int]]:
-    query = select(JobRow.owner, JobRow.state, func.count()).where(JobRow.state.in_(_LIVE_JOBS))
     found: defaultdict[str, dict[JobState, int]] = defaultdict(dict)
-    for owner, state, number in await session.execute(query.group_by(JobRow.owner, JobRow.state)):
+    for owner, state, number in await tallied_by_owner(session, "jobs", _LIVE_JOBS):
         found[owner][JobState(state)] = number
     return dict(found)
 
 
 async def _copies_failed(session: AsyncSession, most: int) -> list[Failed]:
     query = select(PlacementRow.data, PlacementRow.host, PlacementRow.since, PlacementRow.reason)
-    query = query.where(PlacementRow.state == PlacementState.FAILED).order_by(PlacementRow.since.desc()).limit(most)
+    query = query.where(FAILED).order_by(PlacementRow.since.desc()).limit(most)
     rows = await session.execute(query)
     return [Failed(Uid(data), _host(host), "", since, reason) for data, host, since, reason in rows]
 

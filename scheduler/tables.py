@@ -15,6 +15,12 @@ _KEPT: Final = JSON().with_variant(JSONB(), "postgresql")
 """A JSON column with a default: PostgreSQL compares JSONB alone."""
 
 
+MOVING: Final = text("state IN ('assigned', 'fetching', 'verifying')")
+"""The condition that a copy is on its way, spelt as its index is: with other words the index would not be used."""
+FAILED: Final = text("state = 'failed'")
+"""The same for a copy that failed."""
+
+
 class HostRow(Base):
     """A host, as it last said and as it was last seen."""
 
@@ -36,8 +42,12 @@ class PlacementRow(Base):
     """One datum on one host."""
 
     __tablename__ = "placements"
-    # Peers are chosen by it: some of those that hold a datum, however many do.
-    __table_args__ = (Index("ix_placements_data_state_host", "data", "state", "host"),)
+    __table_args__ = (
+        # Peers are chosen by it: some of those that hold a datum, however many do.
+        Index("ix_placements_data_state_host", "data", "state", "host"),
+        Index("ix_placements_moving", "data", "host", sqlite_where=MOVING, postgresql_where=MOVING),
+        Index("ix_placements_failed", "since", sqlite_where=FAILED, postgresql_where=FAILED),
+    )
 
     data: Mapped[str] = mapped_column(ForeignKey("data.uid"), primary_key=True)
     host: Mapped[str] = mapped_column(ForeignKey("hosts.uid"), primary_key=True, index=True)
@@ -102,6 +112,7 @@ class MachineRow(Base):
     """One VM of a deployment."""
 
     __tablename__ = "machines"
+    __table_args__ = (Index("ix_machines_state_since", "state", "since"),)
 
     uid: Mapped[str] = mapped_column(String(32), primary_key=True)
     deployment: Mapped[str] = mapped_column(ForeignKey("deployments.uid"), index=True)

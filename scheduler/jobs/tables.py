@@ -23,6 +23,7 @@ class JobRow(Base):
         Index("ix_jobs_provision", "provision", "state", sqlite_where=_PROVIDED, postgresql_where=_PROVIDED),
         Index("ix_jobs_created", "created", "array", "place"),
         Index("ix_jobs_array_state", "array", "state"),
+        Index("ix_jobs_state_since", "state", "since"),
     )
 
     uid: Mapped[str] = mapped_column(String(32), primary_key=True)
