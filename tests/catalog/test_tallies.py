@@ -77,7 +77,12 @@ def row_of(table: str, chance: random.Random) -> dict[str, Any]:
         return datum(chance, number)
     if table == "placements":
         values = {"data": uid("e", chance.randrange(3)), "host": uid("b", chance.randrange(3)), "since": NOW}
-        return values | {"state": str(chance.choice(list(PlacementState))), "assigned": NOW, "generation": 1, "cause": ""}
+        return values | {
+            "state": str(chance.choice(list(PlacementState))),
+            "assigned": NOW,
+            "generation": 1,
+            "cause": "",
+        }
     if table == "machines":
         values = {"uid": uid("f", number), "deployment": "d" * 32, "data": uid("e", 0), "since": NOW}
         return values | {"state": str(chance.choice(list(MachineState)))}
@@ -85,7 +90,15 @@ def row_of(table: str, chance: random.Random) -> dict[str, Any]:
         values = {"uid": uid("9", number), "host": uid("b", 0), "generation": 1, "kind": "place", "subject": "s"}
         return values | {"cause": "", "created": NOW, "closed": chance.choice([None, NOW])}
     owner = chance.choice(["ada", "grace"])
-    values = {"uid": uid("8", number), "array": "x", "place": 0, "name": "j", "owner": owner, "created": NOW, "spec": {}}
+    values = {
+        "uid": uid("8", number),
+        "array": "x",
+        "place": 0,
+        "name": "j",
+        "owner": owner,
+        "created": NOW,
+        "spec": {},
+    }
     return values | {"results": {}, "shape": "", "state": str(chance.choice(list(JobState))), "since": NOW}
 
 
@@ -151,16 +164,20 @@ async def test_the_sums_are_the_numbers_of_the_rows_whatever_happens(
 
 
 async def test_what_is_taken_back_does_not_count(filled: Database) -> None:
-    class Refused(Exception):
+    class RefusedError(Exception):
         pass
 
     async with filled.read() as session:
         before = await tallied(session)
-    with pytest.raises(Refused):
+
+    async def refused() -> None:
         async with filled.write() as session:
             await session.execute(insert(ORDERS).values(row_of("orders", random.Random(3)) | {"closed": None}))
             assert (await tallies(session))["orders", "open"].number == 1
-            raise Refused
+            raise RefusedError
+
+    with pytest.raises(RefusedError):
+        await refused()
     async with filled.read() as session:
         assert await tallied(session) == before
 
@@ -201,7 +218,9 @@ async def test_tallies_of_many_owners_are_not_folded_over_and_over(
 
 async def test_figures_name_every_state_and_count_what_is_there(filled: Database) -> None:
     async with filled.write() as session:
-        await upsert(session, PLACEMENTS, [row_of("placements", random.Random(n)) | {"state": "held"} for n in range(5)])
+        await upsert(
+            session, PLACEMENTS, [row_of("placements", random.Random(n)) | {"state": "held"} for n in range(5)]
+        )
         await session.execute(insert(MACHINES).values(row_of("machines", random.Random(1)) | {"state": "running"}))
         number = await session.scalar(select(func.count()).select_from(PlacementRow))
     found = await FigureStore(filled).count()

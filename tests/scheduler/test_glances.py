@@ -59,7 +59,7 @@ async def test_postgresql_can_answer_all_of_it_by_indexes(postgres_url: str) -> 
     assert len(asked) == 16
     async with database.read() as session:
         connection = await session.connection()
-        # Tables are small here: it would read them whole unless that were dear. Where nothing else can be done, it does.
+        # Tables are small here: it would read them whole unless that were dear. It does where nothing else can be done.
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         for statement, parameters in asked:
             plan = (await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)).all()
