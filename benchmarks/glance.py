@@ -2,8 +2,8 @@
 
 Two grids, in SQLite and, where it is installed, in PostgreSQL: 1,000 data on 100 hosts, and 100,000 data with 1,000,000
 copies on 10,000 hosts. In both as much is going on: 1,000 copies are on their way, 500 machines and 500 runs of jobs
-have not ended, 1,000 jobs wait. In the large one there are 100 times as many copies, and jobs that are done. What is read is
-all that a summary, and a reading of the figures, take from the database.
+have not ended, 1,000 jobs wait. In the large one there are 100 times as many copies, and jobs that are done. What is
+read is all that a summary, and a reading of the figures, take from the database.
 
 Each is timed by the clock, on a database that nobody else uses: that is the time for which it keeps a connection, and
 at most what it costs in processor time. The bound of the same run is one count of all copies by an index.

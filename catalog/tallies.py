@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy import BigInteger, ColumnElement, Table, cast, delete, func, insert, select
+from sqlalchemy import BigInteger, ColumnElement, SQLColumnExpression, Table, cast, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bitdew.clock import Clock
+from bitdew.core.clock import Clock
 from bitdew.core.errors import BitDewError
 
 from .database import Database
@@ -107,5 +107,5 @@ class Tallying:
             return min(first + AT_ONCE, last)
 
 
-def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
+def _sum(column: SQLColumnExpression[int]) -> ColumnElement[int]:
     return cast(func.sum(column), BigInteger)
