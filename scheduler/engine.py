@@ -268,9 +268,13 @@ class Engine:
     async def snapshot(self, data: Collection[Uid]) -> Snapshot:
         """The facts about these data, for who explains them. Takes the facts lock."""
         async with self._known.database.facts():
-            await self.lookout.has_room(await self.books.refresh())
-            await self.lookout.recount_jobs()
-            return (await self.gathering.gather(data, self._repairs_left())).snapshot
+            return await self.facts_of(data)
+
+    async def facts_of(self, data: Collection[Uid]) -> Snapshot:
+        """The facts about these data. Under the facts lock."""
+        await self.lookout.has_room(await self.books.refresh())
+        await self.lookout.recount_jobs()
+        return (await self.gathering.gather(data, self._repairs_left())).snapshot
 
     def _repairs_left(self) -> int:
         """How many repairs may begin now: the cap is one of a pause, however many rounds fall into it."""

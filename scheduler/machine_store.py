@@ -88,6 +88,15 @@ class MachineStore:
             rows = await session.scalars(select(DeploymentRow).where(among(DeploymentRow.uid, uids)))
             return {Uid(row.uid): deployment_from(row) for row in rows}
 
+    async def disks_awaited(self, before: datetime, most: int) -> list[Uid]:
+        """The disks of machines that have had no host since before then, those that have waited longest first."""
+        waiting = sorted({MachineState.REQUESTED, MachineState.WAITING})
+        query = select(MachineRow.data).where(MachineRow.state.in_(waiting), MachineRow.since < before)
+        query = query.where(MachineRow.host.is_(None), MachineRow.stop_wanted.is_(False)).group_by(MachineRow.data)
+        async with self._database.read() as session:
+            found = await session.scalars(query.order_by(func.min(MachineRow.since), MachineRow.data).limit(most))
+            return [Uid(uid) for uid in found]
+
     async def user_data(self, deployment: Uid) -> str:
         """What the machines of a deployment are told by its user."""
         async with self._database.read() as session:

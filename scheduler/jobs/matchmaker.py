@@ -7,7 +7,7 @@ lost. Of several processes on one database only the leader matches.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -51,6 +51,7 @@ AFTER: Final = timedelta(milliseconds=10)
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 HostRows = Callable[[], Mapping[HostId, HostRow]]
+Kept = Callable[[datetime], Awaitable[Mapping[HostId, Uid]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +99,16 @@ class Matchmaker:
         settler: Settler,
         leadership: Leadership,
         rows: HostRows,
+        kept: Kept,
     ) -> None:
-        """`rows` are all hosts as the planner sees them."""
+        """`rows` are all hosts as the planner sees them; `kept` says which are kept free for machines."""
         self._known = known
         self._store = store
         self._queue = queue
         self._settler = settler
         self._leadership = leadership
         self._rows = rows
+        self._kept = kept
         self._began = known.clock.now()
         self._wake_at: datetime | None = None
         self._taken: dict[Uid, _Taken] = {}
@@ -175,7 +178,7 @@ class Matchmaker:
         return live
 
     async def _gather(self, now: datetime, live: Sequence[RunRecord], only: Collection[Uid] | None = None) -> Gathered:
-        offers = self._offers(live)
+        offers = self._offers(live, await self._kept(now))
         if only is None:
             looked = await self._look_into_queue(most_that_begin(offers), now)
             looked = await self._look(await self._store.jobs(self._begun(live)), now, looked)
@@ -232,8 +235,8 @@ class Matchmaker:
         self._served |= dict.fromkeys(unknown, LONG_AGO) | await self._queue.served(unknown)
         return {owner: moment for owner in owners if (moment := self._served[owner]) != LONG_AGO}
 
-    def _offers(self, live: Sequence[RunRecord]) -> dict[HostId, HostOffer]:
-        """What hosts have free. What their machines have is not lent to jobs too."""
+    def _offers(self, live: Sequence[RunRecord], kept: Mapping[HostId, Uid]) -> dict[HostId, HostOffer]:
+        """What hosts have free. What their machines have is not lent to jobs too, nor what is kept for one."""
         cpus, memory, runs = dict[HostId, int](), dict[HostId, int](), Counter[HostId]()
         for run in live:
             runs[run.host] += 1
@@ -252,7 +255,7 @@ class Matchmaker:
                 cpus=lent.cpus - row.cpus_taken - cpus.get(host, 0),
                 memory=lent.memory - row.memory_taken - memory.get(host, 0),
                 slots=most - runs[host] if most else None,
-                refuses=_refuses(row, paused=record.report.paused),
+                refuses=_refuses(row, kept.get(host), paused=record.report.paused),
             )
         return offers
 
@@ -322,7 +325,9 @@ def _gone(job: JobRecord, data: Mapping[Uid, Datum]) -> str | None:
     return None
 
 
-def _refuses(row: HostRow, *, paused: bool) -> str:
+def _refuses(row: HostRow, kept_for: Uid | None, *, paused: bool) -> str:
     if row.drained:
         return "it is being emptied"
-    return "its volunteer lets nothing run there now" if paused else ""
+    if paused:
+        return "its volunteer lets nothing run there now"
+    return f"it is kept free for machine {kept_for[:8]}, which has waited for long" if kept_for else ""

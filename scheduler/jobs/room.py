@@ -13,6 +13,7 @@ from ..draining import Draining
 from ..engine import Engine
 from ..inner_hosts import InnerHosts
 from ..known import Known
+from ..reserving import Reserving
 from .desk import Desk
 from .http import input_routes, job_routes, retiring_routes, run_routes
 from .input_store import InputStore
@@ -78,7 +79,8 @@ class JobRoom:
         self.store = JobStore(known.database)
         settler = Settler(known, self.store, engine.lookout.data_changed, engine.lookout.jobs_changed)
         queue = QueueStore(known.database)
-        self.matchmaker = Matchmaker(known, self.store, queue, settler, leadership, lambda: engine.books.index)
+        kept = Reserving(known, engine.facts_of).kept
+        self.matchmaker = Matchmaker(known, self.store, queue, settler, leadership, lambda: engine.books.index, kept)
         results = Results(known, self.store, publishing)
         self.leftovers = Leftovers(known, self.store, ResultStore(known.database), publishing, data, leadership)
         self.runs = Runs(known, self.store, settler, results)

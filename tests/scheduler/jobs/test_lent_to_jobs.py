@@ -15,6 +15,7 @@ from bitdew.core.host import HostFacts, Resources
 from bitdew.core.ids import HostId, Uid
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import JobState, MachineState
+from bitdew.testing.grid import Grid
 
 from ..conftest import AddDisk, MakeHost
 from .conftest import SPEC, MakeJobHost
@@ -110,6 +111,32 @@ async def test_what_jobs_have_is_not_lent_to_machines_until_they_end(
     await client.cancel_job(job.uid)
     launched = {(await host.host.launched()).subject for _ in range(2)}
     assert launched == {many.machines[0].uid, large.machines[0].uid}
+
+
+async def test_small_jobs_do_not_keep_a_machine_from_starting_for_ever(
+    grid: Grid, client: BitDew, job_host: MakeJobHost, add_disk: AddDisk
+) -> None:
+    host = await job_host(sharings=MACHINES_TOO, cpus=2, memory=8 * GB)
+    await add_disk("disk")
+    await host.host.take()
+    await client.submit(SPEC, values=["1", "2"])
+    runs = [(await host.run()).subject for _ in range(2)]
+    large = await client.deploy("disk", memory=GB, cpus=2)
+    (job,) = await client.submit(SPEC)
+    await host.say(runs[0], "failed", reason={"key": "job.command", "message": "no"})
+    runs.append((await host.run()).subject)  # as long as the machine has not waited for long, jobs fill the gap
+    (job,) = await client.submit(SPEC)
+    for _ in range(11):
+        grid.clock.skip(30)
+        for run in runs[1:]:
+            await host.say(run, "running")
+        await host.host.sync()
+    await host.say(runs[1], "failed", reason={"key": "job.command", "message": "no"})
+    assert await host.host.idle(), "a processor is free, and kept"
+    kept = f"pc: it is kept free for machine {large.machines[0].uid[:8]}, which has waited for long"
+    assert await whys(client, job.uid) == [kept]
+    await host.say(runs[2], "failed", reason={"key": "job.command", "message": "no"})
+    assert (await host.host.launched()).subject == large.machines[0].uid
 
 
 def offer(name: str, slots: int | None, refuses: str, cpus: int) -> HostOffer:
