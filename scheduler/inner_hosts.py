@@ -6,7 +6,7 @@ image that somebody keeps: from the machine's end on it is worth nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import structlog
@@ -44,7 +44,9 @@ class InnerHosts:
 
         One that went back to before it had joined is another one from then on: the one that came, or came back, last.
         """
-        found = await self._store.inner_hosts(machines) if machines else {}
+        return self._last_of_each(await self._store.inner_hosts(machines) if machines else {})
+
+    def _last_of_each(self, found: Mapping[str, str]) -> dict[Uid, HostId]:
         in_order = sorted(found.items(), key=lambda one: (self._came(HostId(one[0])), one[0]))
         return {Uid(machine): HostId(host) for host, machine in in_order}
 
@@ -56,8 +58,19 @@ class InnerHosts:
         return record.state is not HostState.LOST, record.state_since.timestamp()
 
     async def gone(self) -> set[HostId]:
-        """The hosts that were machines which have ended."""
-        return {HostId(host) for host in await self._store.inner_hosts(over=True)}
+        """The hosts that are there no more: that were machines which have ended, or which are other hosts by now.
+
+        A machine that went back to before it had joined leaves the host that it was behind, which is lost. It is not
+        shut out: a later snapshot of the machine may still bring it back.
+        """
+        found = await self._store.inner_hosts()
+        last = self._last_of_each(found)
+        left = {HostId(host) for host, machine in found.items() if last[Uid(machine)] != host}
+        return {HostId(host) for host in await self._store.inner_hosts(over=True)} | set(filter(self._is_lost, left))
+
+    def _is_lost(self, host: HostId) -> bool:
+        record = self._known.hosts.get(host)
+        return record is not None and record.state is HostState.LOST
 
     async def hand_over(self, old: Uid, new: Uid) -> None:
         """The machine `new` goes on from `old`, and so does the host inside."""

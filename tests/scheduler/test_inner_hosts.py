@@ -156,6 +156,30 @@ async def test_a_machine_that_went_back_to_before_it_had_joined_joins_as_another
         assert (await grid.client.machine(order.subject)).inner == after.uid
 
 
+async def test_the_host_that_a_machine_was_before_it_went_back_is_listed_no_more_once_it_is_lost(
+    grid: Grid, outer: ScriptedHost, inside, until
+) -> None:
+    order, before = inside
+    token = (await seed(outer, order.subject)).token
+    other = await enrol(grid.service.url, str(token), "vm", IdentityFolder(grid.folder / "again"), {Role.WORKER})
+    context = await asyncio.to_thread(client_context, other.ca, other.identity)
+    async with Transport(grid.service.url, context) as line:
+        now = ScriptedHost(line, grid.clock, other.subject.subject_id, "vm")
+        await now.hello()
+        assert len([host for host in await grid.client.hosts() if host.name == "vm"]) == 2, "it may still be there"
+
+        async def alone() -> bool:
+            grid.clock.skip(20)
+            await now.sync()
+            await outer.sync()
+            return [host.host for host in await grid.client.hosts() if host.name == "vm"] == [now.uid]
+
+        await until(alone)
+        assert (await grid.client.machine(order.subject)).inner == now.uid
+        await before.hello()  # a later snapshot brought it back
+        assert len([host for host in await grid.client.hosts() if host.name == "vm"]) == 2
+
+
 async def test_a_machine_whose_host_was_shut_out_gets_no_token_and_what_it_had_is_worth_nothing(
     grid: Grid, outer: ScriptedHost, inside, until
 ) -> None:
