@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitdew.catalog.permits import LEASE_SECONDS, RETRY_SECONDS, TURN_SECONDS, Permits
+from bitdew.catalog.permits import AT_ONCE, LEASE_SECONDS, RETRY_SECONDS, TURN_SECONDS, Permits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +95,26 @@ def test_contents_have_permits_of_their_own():
     permits = Permits(Hand(), 1)
     assert permits.ask(ROOT, HOSTS[0]) == permits.ask(OTHER, HOSTS[1]) == 0
     assert permits.ask(ROOT, HOSTS[1]) > 0
+
+
+def test_of_fifty_hosts_whose_swarm_is_dead_two_take_at_a_time_and_in_the_end_all_have_taken():
+    clock = Hand()
+    permits = Permits(clock)
+    left = {HostId(f"{number:032x}"): 40 for number in range(50)}  # seconds that each has to take bytes for
+    due, most, rounds = dict.fromkeys(left, 0.0), 0, 0
+    while left:
+        rounds += 1
+        assert rounds < 10_000
+        for host in list(left):
+            if due[host] > clock.time:
+                continue
+            pause = permits.ask(ROOT, host)
+            due[host] = clock.time + (pause or 1.0)
+            if not pause and permits.prolong(ROOT, host):
+                left[host] -= 1
+                if not left[host]:
+                    del left[host]
+        most = max(most, len(permits.holders(ROOT)))
+        clock.time += 1.0
+    assert most == AT_ONCE
+    assert rounds >= 50 * 40 / AT_ONCE

@@ -124,7 +124,8 @@ async def test_what_no_host_holds_stays_bad_and_says_so_until_it_is_published_ag
         assert not path.exists()
         with pytest.raises(BitDewError) as caught:
             await grid.client.read("events", 0, 1)
-        assert caught.value.key == "data.not-found"
+        assert caught.value.key == "data.nowhere"
+        assert "its file is gone" in caught.value.why
         await grid.client.put(file, "events", Attribute(replica=0))
         await seen(grid, lambda view: not view.damaged and view.damage is None)
         assert await asyncio.to_thread(whole, path)
