@@ -2,9 +2,11 @@
 
 Progress prolongs a lease, so that a slow copy is not planned again elsewhere while it moves. Bytes count as progress
 before they are a piece: over a slow link one piece takes longer than a lease. Not without bounds, since bytes that are
-thrown away for wrong ones in the end must not count for ever. Where several processes
-share a database, each hears of some copies only: what it heard is stored in bulk, for the one that plans, and for those
-that are asked.
+thrown away for wrong ones in the end must not count for ever. A copy that waits for its turn has its lease prolonged by
+each report that it still does: its host says so while others of its copies make progress.
+
+Where several processes share a database, each hears of some copies only: what it heard is stored in bulk, for the one
+that plans, and for those that are asked.
 """
 
 from __future__ import annotations
@@ -53,11 +55,12 @@ class ProgressBook:
         if moved or last is None:
             self._bases[key] = received, report.corrupt
         flows = last is not None and received > last.from_repository + last.from_peers and self._is_fair(key, report)
-        lease = now + self._lease if moved or flows or last is None else last.lease_until
+        waits = report.reason is not None and report.reason.key == "copy.waiting"
+        lease = now + self._lease if moved or flows or waits or last is None else last.lease_until
         figures = (report.from_repository, report.from_peers, report.corrupt)
         self._steps[key] = Step(report.done, *figures, lease, report.generation)
         told = moved or (last is not None and (last.from_repository, last.from_peers, last.corrupt) != figures)
-        if told:
+        if told or waits:
             self._fresh.add(key)
         return told
 

@@ -221,6 +221,7 @@ class Sync:
                 peers=[str(peer) for peer in company[order.subject].peers],
                 copies=max(company[order.subject].copies, self._wanted(disk)),
                 attribute=disk.attribute.name or "",
+                priority=disk.attribute.attribute.priority,
             )
         elif order.kind is OrderKind.LAUNCH:
             machine = machines[order.subject]

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from bitdew.swarm.session import Swarm
     from bitdew.swarm.transfer import Transfer
 
-AT_ONCE: Final = 8
-"""Downloads that run at a time: each holds up to three pieces, 12 MiB at most, in memory."""
-
 LOOK_SECONDS: Final = 0.5
 """How long what swarms are doing is taken for granted."""
 
@@ -64,7 +61,6 @@ class Bandwidth:
         self._swarm = swarm
         self._clock = clock
         self._caps = DataCaps(own or {})
-        self._turns = asyncio.Semaphore(AT_ONCE)
         self._running: Counter[str] = Counter()
         self._lent = limits
         self._restriction = Restriction()
@@ -137,6 +133,11 @@ class Bandwidth:
         return {root: meter.rate for root, meter in self._meters.items()}
 
     @property
+    def stopped(self) -> bool:
+        """Whether nothing at all may be moved now."""
+        return self._restriction.stopped
+
+    @property
     def sent_by_http(self) -> int:
         """Bytes per second that leave by HTTP now."""
         return self._outlet.rate_now
@@ -154,27 +155,26 @@ class Bandwidth:
             self._enforce()
 
     @asynccontextmanager
-    async def turn(self, root: str) -> AsyncIterator[None]:
-        """Wait until there is room for one more download, of `root`, which lasts as long as the context."""
-        async with self._turns:
-            await self._open.wait()
+    async def coming(self, root: str) -> AsyncIterator[None]:
+        """A download of `root`, which lasts as long as the context. It waits until anything may be moved."""
+        await self._open.wait()
+        if not self._running[root]:
+            self._own[root] = Throttle(self._caps.of(root).download, self._clock)
+            self._meters[root] = Meter(self._clock)
+        self._running[root] += 1
+        self._share_out(root)
+        try:
+            yield
+        finally:
+            self._running[root] -= 1
             if not self._running[root]:
-                self._own[root] = Throttle(self._caps.of(root).download, self._clock)
-                self._meters[root] = Meter(self._clock)
-            self._running[root] += 1
+                del self._running[root], self._own[root], self._meters[root]
             self._share_out(root)
-            try:
-                yield
-            finally:
-                self._running[root] -= 1
-                if not self._running[root]:
-                    del self._running[root], self._own[root], self._meters[root]
-                self._share_out(root)
 
     async def take(self, size: int, root: str) -> None:
         """Return when `size` bytes of `root` that came are within the caps. Until then nothing more should be read.
 
-        Only during a `turn` of `root`.
+        Only while `root` is `coming`.
         """
         own, all_ = self._own[root], self._pace
         self._meters[root].count(size)

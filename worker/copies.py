@@ -13,9 +13,10 @@ from bitdew.core.states import PlacementState
 
 from .fetching import Copy
 from .parking import Parking
+from .turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from bitdew.wire.models import PlaceOrder
@@ -31,6 +32,7 @@ class Copies:
         """`held` is what the journal knows of files that were verified before."""
         self._around = around
         self.parking = around.parking = Parking(around)
+        self.turns = around.turns = Turns(around)
         self._held = held
         self._copies: dict[str, Copy] = {}
         self._users: dict[str, set[str]] = {}
@@ -84,6 +86,7 @@ class Copies:
                 await copy.end()
                 del self._copies[root]
             self._held.pop(root, None)
+            self.turns.forget(root)
             await self._around.journal.forget_copy(root)
             await removing(await asyncio.to_thread(self._around.storage.taken, root))
             await asyncio.to_thread(self._around.storage.remove, root)
@@ -99,6 +102,11 @@ class Copies:
         known = self._held.get(root)
         return known is not None and await asyncio.to_thread(self._around.storage.look, root) == known
 
+    def hurry(self, roots: Iterable[str]) -> None:
+        """Somebody here waits for these contents: what of them is still to come comes before others."""
+        held = self.held()
+        self.turns.hurry(root for root in roots if root not in held)
+
     async def borrow(self, root: str, machine: str) -> Path | None:
         """The verified file of `root`, which stays until `machine` gives it back; None if there is none now.
 
@@ -108,7 +116,10 @@ class Copies:
             HostError: `storage.failed`.
         """
         copy = self._copies.get(root)
-        if copy is None or copy.state is not PlacementState.HELD or not await copy.is_as_it_was():
+        if copy is None or copy.state is not PlacementState.HELD:
+            self.turns.hurry([root])
+            return None
+        if not await copy.is_as_it_was():
             return None
         if root in self._removing or root not in self.held():  # meanwhile
             return None

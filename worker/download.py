@@ -97,7 +97,7 @@ class Download:
             await asyncio.gather(work, return_exceptions=True)
 
     async def _run(self, found: Found) -> None:
-        async with self._around.bandwidth.turn(self.content.root):
+        async with self._around.bandwidth.coming(self.content.root):
             await self._adopt(found)
             while self.done < self.content.size:
                 await patiently(lambda: self._fetch_next(found.map), on=self._passes)

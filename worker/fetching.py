@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -17,17 +19,17 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.host import Endpoint
 from bitdew.core.states import PlacementState
 from bitdew.swarm.bitfield import packed
-from bitdew.wire.models import AnnounceReply, AnnounceRequest, ErrorView
+from bitdew.wire.models import ErrorView
 
 from .download import Download
 from .figures import Figures
 from .help import Help
 from .holding import Holding
-from .link import is_passing
 from .nothing import hold_nothing
 from .patience import ASK_SECONDS, CHECKPOINT_SECONDS, PATIENCE_SECONDS, Patience
 from .reuse import found_here
 from .scrubbing import good_pieces, rotten
+from .turns import lane_for
 from .way import Way, way_for
 
 if TYPE_CHECKING:
@@ -41,10 +43,23 @@ if TYPE_CHECKING:
     from .entries import HeldCopy
     from .reuse import Found
     from .surroundings import Surroundings
+    from .turns import Turn
 
 log = structlog.get_logger(__name__)
 
 _S = PlacementState
+
+
+class Known(Enum):
+    """What is known of the pieces that an attempt finds in its file."""
+
+    NOTHING = auto()
+    BELIEVED = auto()
+    """An earlier attempt, or worker, wrote down which are there."""
+    READ = auto()
+    """They were just read."""
+
+
 _CHANCE: Final = random.Random()  # noqa: S311 (it spreads load, and keeps no secret)
 
 
@@ -58,6 +73,7 @@ class Copy(Holding):
         wanted: The data that want it.
         peers: Where it can be had, the repository not among them.
         repository: Where the service's own seeder listens.
+        priority: As the latest order says: the higher comes first.
         protocol: How the latest order wants it fetched: "http", "bittorrent", or "auto" for whichever suits it.
         copies: How many hosts hold it or are to, as the latest order says; 0 if it does not.
         state: assigned, fetching, verifying, held or failed.
@@ -73,6 +89,7 @@ class Copy(Holding):
         self.wanted: set[str] = set()
         self.peers: set[Endpoint] = set()
         self.repository = Endpoint.parse(order.repository)
+        self.priority = order.priority
         self.protocol: str = order.protocol
         self.copies = order.copies
         self.state = _S.ASSIGNED
@@ -87,6 +104,9 @@ class Copy(Holding):
         self._claimed: bytes | None = None
         self._masks: Mapping[int, Sequence[bool]] = {}
         self._help: Help | None = None
+        self._turn: Turn | None = None
+        self._watch: Patience | None = None
+        self._silence = 0.0
         self._looked: HeldCopy | None = None
         self.parked = False
         self._withdrawn: BitDewError | None = None
@@ -99,7 +119,7 @@ class Copy(Holding):
 
     def learn(self, order: PlaceOrder) -> None:
         """Take the peers of `order`; how it wants the bytes fetched counts from the next attempt on."""
-        self.protocol, self.copies = order.protocol, order.copies
+        self.protocol, self.copies, self.priority = order.protocol, order.copies, order.priority
         self.repository = Endpoint.parse(order.repository)
         self.meet(Endpoint.parse(text) for text in order.peers)
 
@@ -143,7 +163,7 @@ class Copy(Holding):
             if not self.size:
                 await hold_nothing(self.root, held, self._around.storage, self._move, self._keep)
             if held is None or not await self._offer(held):
-                await self._obtain(trusted=held is None)
+                await self._obtain(Known.BELIEVED if held is None else Known.NOTHING)
             while True:
                 fault = await self._until_doubted()
                 await self._around.journal.forget_copy(self.root)
@@ -169,22 +189,38 @@ class Copy(Holding):
         await self._move(_S.HELD)
         return True
 
-    async def _obtain(self, *, trusted: bool, because: BitDewError | None = None) -> None:
-        """Fetch what is missing, `because` something went wrong. `trusted`: the file is what was known of it."""
+    async def _obtain(self, known: Known, because: BitDewError | None = None) -> None:
+        """Fetch what is missing when its turn comes, `because` something went wrong."""
+        way, self._silence = self._way, 0.0
+        while not (came := await self._in_turn(lane_for(way, self.size), partial(self._bring, way, known, because))):
+            if came is None:
+                log.info("nothing of it comes: the turn goes to others", root=self.root)
+                await self._step_back()
+            else:
+                way = Way.SWARM
+            known = Known.BELIEVED
+
+    async def _step_back(self) -> None:
+        """Leave, with what came; how long it has been silent counts on when its turn comes again."""
+        if self._watch is not None:
+            self._silence = self._watch.silence
+        await self.checkpoint()
+        await self._leave()
+
+    async def _bring(self, way: Way, known: Known, because: BitDewError | None) -> bool:
+        """Fetch what is missing, in this `way`; False if it does not lead there."""
         storage = self._around.storage
-        await self._around.room.admit(self.root, self.size)
+        if known is not Known.READ:  # else it is counted, and there is nothing more to be written than was
+            await self._around.room.admit(self.root, self.size)
         metainfo = await self._metainfo()
-        have = await asyncio.to_thread(storage.read_have, self.root) if trusted else None
+        have = await asyncio.to_thread(storage.read_have, self.root) if known is not Known.NOTHING else None
         await self._move(_S.FETCHING, because)  # a cause that goes at once would never be told
         found = await self._look_around(metainfo.content, have)
-        if self._goes_by_http:
-            if await self._fetch_by_http(metainfo, found):
-                return
-            have = await asyncio.to_thread(storage.read_have, self.root)
-            found = await self._look_around(metainfo.content, have)
-        self._claimed = have
+        if way is Way.HTTP:
+            return await self._fetch_by_http(metainfo, found)
+        self._claimed = have if known is Known.BELIEVED else None
         await self._join_with(metainfo, found)
-        await self._fetch()
+        return await self._fetch()
 
     async def _mend(self, fault: BitDewError) -> None:
         """Read what the disk still has, and fetch what it lost, and only that, in the way in which it is fetched."""
@@ -197,26 +233,27 @@ class Copy(Holding):
         if told is not None:
             await self._move(_S.FETCHING, told)
         await asyncio.to_thread(storage.write_have, self.root, packed(good))
-        if bad and self._goes_by_http:
-            await self._obtain(trusted=True, because=told)
-            return
-        await self._join_with(metainfo, await self._look_around(metainfo.content, packed(good)))
-        await self._fetch()
+        await self._obtain(Known.READ, told)
 
     async def _look_around(self, content: Content, have: bytes | None) -> Found:
         """Find what this host has of the content already; `have` are the pieces that are known to be in its file."""
 
         def progressed(done: int) -> None:
             self.done = done
-            self._around.keeper.copy_progressed(self)
+            self._progressed()
 
         found = await found_here(content, have, self._around, progressed)
         self._earlier += Figures(reused=found.reused)
         return found
 
+    def _progressed(self) -> None:
+        if self._turn is not None:
+            self._turn.moved()
+        self._around.keeper.copy_progressed(self)
+
     @property
-    def _goes_by_http(self) -> bool:
-        return way_for(self.protocol, self.size, self.copies) is Way.HTTP
+    def _way(self) -> Way:
+        return way_for(self.protocol, self.size, self.copies)
 
     async def _fetch_by_http(self, metainfo: Metainfo, found: Found) -> bool:
         """Return when the copy is held and the journal knows it; `found` is what is in the file.
@@ -229,7 +266,7 @@ class Copy(Holding):
         async def look() -> None:
             if self.done != download.done:
                 self.done = download.done
-                self._around.keeper.copy_progressed(self)
+                self._progressed()
             if (self.reason is None) != (download.fault is None):
                 await self._move(_S.FETCHING, download.fault)
             if watch.checkpoint_is_due(self.done):
@@ -251,9 +288,9 @@ class Copy(Holding):
         await self._keep()
         return True
 
-    async def _fetch(self) -> None:
-        """Return when the copy is held and the journal knows it."""
-        watch = Patience(self._around.clock)
+    async def _fetch(self) -> bool:
+        """Return, True, when the copy is held and the journal knows it."""
+        watch = self._watch = Patience(self._around.clock, self._silence)
         while True:
             try:
                 await self._follow(watch)
@@ -268,10 +305,14 @@ class Copy(Holding):
                 await self._ask_for_peers()
                 await self._rejoin()
         await self._keep()
+        return True
 
     async def _keep(self) -> None:
         """The file is whole, durable and offered: it is held from now on."""
         storage, journal = self._around.storage, self._around.journal
+        if self._turn is not None:
+            self._turn.settle()
+        self._around.turns.forget(self.root)
         found = await asyncio.to_thread(storage.look, self.root)
         if found is None:
             raise error("storage.failed", f"The file {self.root[:16]}… vanished while it was verified")
@@ -324,7 +365,9 @@ class Copy(Holding):
         progress, came = transfer.progress, transfer.progress.downloaded + self._helped().from_repository
         if self.done != progress.done or came != watch.downloaded:
             self.done = progress.done
-            self._around.keeper.copy_progressed(self)
+            self._progressed()
+        elif progress.state != "fetching" and self._turn is not None:
+            self._turn.moved()
         watch.saw(came, working=progress.state != "fetching")
         fault = transfer.error or (self._help.fault if self._help is not None else None)
         if fault is not None and (self.reason is None or self.reason.message != fault.message):
@@ -340,19 +383,6 @@ class Copy(Holding):
             raise error("swarm.stalled", f"{self.root[:16]}… does not arrive", why=why, done=self.done, size=self.size)
         if watch.question_is_due():
             watch.asked(answered=await self._ask_for_peers())
-
-    async def _ask_for_peers(self) -> bool:
-        """Have the service name more peers; whether it is there to answer."""
-        try:
-            request = AnnounceRequest(root=self.root)
-            reply = await self._around.link.call("POST", "/v1/announce", AnnounceReply, body=request, seconds=5.0)
-            new = self.meet([Endpoint.parse(text) for text in reply.peers])
-        except BitDewError as fault:
-            log.info("the service named no more peers", root=self.root, key=fault.key)
-            return not is_passing(fault)
-        if new:
-            await self._around.keeper.copy_changed(self, moved=False)
-        return True
 
     async def _fail(self, fault: BitDewError) -> None:
         """Leave the swarm, and say why. What is there stays, for the next attempt."""

@@ -18,6 +18,7 @@ from bitdew.core.content import root_of_piece
 from bitdew.core.errors import BitDewError, error
 
 from .link import is_passing
+from .turns import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -128,7 +129,8 @@ class Help:
         if not helping:
             log.info("the swarm has nothing to give; help is asked for", root=content.root, pieces=len(numbers))
         part = part_of(numbers, content, self._chance)
-        async with self._around.bandwidth.turn(content.root):
+        around = self._around
+        async with around.turns.take(content.root, Lane.HELP), around.bandwidth.coming(content.root):
             await self._fetch(content, part)
         await self._settled(part)
         return True

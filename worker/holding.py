@@ -15,7 +15,7 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot
 from bitdew.core.states import PlacementState
 
-from .membership import Membership
+from .queued import Queued
 
 if TYPE_CHECKING:
     from .entries import HeldCopy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Holding(Membership):
+class Holding(Queued):
     """The part of a copy that judges its file; the copy sets what is used here."""
 
     state: PlacementState

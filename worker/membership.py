@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from bitdew.core.errors import BitDewError
+from bitdew.core.host import Endpoint
 from bitdew.swarm.bitfield import packed, unpacked
+from bitdew.wire.models import AnnounceReply, AnnounceRequest
 
 from .figures import Figures, figures_of
+from .link import is_passing
 from .metainfo import metainfo_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bitdew.core.host import Endpoint
     from bitdew.swarm.metainfo import Metainfo
     from bitdew.swarm.transfer import Transfer
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from .help import Help
     from .reuse import Found
     from .surroundings import Surroundings
+
+log = structlog.get_logger(__name__)
 
 
 class Membership:
@@ -47,6 +54,19 @@ class Membership:
         if self._transfer is not None:
             self._transfer.add_peers({*new, self.repository})
         return len(new)
+
+    async def _ask_for_peers(self) -> bool:
+        """Have the service name more peers; whether it is there to answer."""
+        try:
+            request = AnnounceRequest(root=self.root)
+            reply = await self._around.link.call("POST", "/v1/announce", AnnounceReply, body=request, seconds=5.0)
+            new = self.meet([Endpoint.parse(text) for text in reply.peers])
+        except BitDewError as fault:
+            log.info("the service named no more peers", root=self.root, key=fault.key)
+            return not is_passing(fault)
+        if new:
+            await self._around.keeper.copy_changed(self, moved=False)
+        return True
 
     @property
     def figures(self) -> Figures:

@@ -33,13 +33,20 @@ class Patience:
         downloaded: How many bytes had come when it was last looked.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, silence: float = 0.0) -> None:
+        """`silence` is how long nothing had come when it waited last."""
         self._clock = clock
         now = clock.monotonic()
-        self._heard = self._asked = self._saved = now
+        self._asked = self._saved = now
+        self._heard = now - silence
         self._pause = CHECKPOINT_SECONDS
         self.downloaded = self._done = 0
         self._deaf = False
+
+    @property
+    def silence(self) -> float:
+        """Seconds since bytes came last."""
+        return self._clock.monotonic() - self._heard
 
     def saw(self, downloaded: int, *, working: bool) -> None:
         """So many bytes have come; `working` if this machine itself is at work on them."""
@@ -79,4 +86,4 @@ class Patience:
 
         Never while the service is away: nobody could plan another host then, and a peer that went may come back.
         """
-        return not self._deaf and self._clock.monotonic() - self._heard >= PATIENCE_SECONDS
+        return not self._deaf and self.silence >= PATIENCE_SECONDS

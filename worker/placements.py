@@ -23,7 +23,7 @@ from .events import EventKind
 from .figures import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from bitdew.core.clock import Clock
     from bitdew.wire.models import Order
@@ -72,7 +72,8 @@ class Placements:
         """Go on where the worker was with what was recalled. `tasks` runs what takes time."""
         self._tasks = tasks
         tasks.create_task(self._copies.parking.run(), name="parking")
-        for entry in sorted(self.entries.values(), key=lambda entry: entry.started, reverse=True):
+        tasks.create_task(self._copies.turns.run(), name="turns")
+        for entry in sorted(self.entries.values(), key=_turn_of):
             try:
                 await self._resume(entry, tasks)
             except BitDewError as fault:
@@ -221,6 +222,12 @@ class Placements:
                     EventKind.PROGRESS, uid, f"{entry.order.name} is arriving", done=copy.done, size=copy.size
                 )
 
+    def copies_wait(self, roots: Collection[str]) -> None:
+        """These contents still wait: the service is told so again, lest it plans others in their stead."""
+        for entry in self.entries.values():
+            if entry.order.root in roots and entry.state is _S.ASSIGNED:
+                self._outbox.mark_placement(entry.uid, urgent=False)
+
     async def copy_evicted(self, root: str) -> None:
         """Nothing of a content that failed is here any more: it made room."""
         for entry in list(self.entries.values()):
@@ -277,7 +284,8 @@ class Placements:
     def report(self, uid: str) -> PlacementReport | None:
         """What there is to say of the datum `uid` now; None if there is nothing.
 
-        What went wrong on the way to a copy is told once: the service looks into each such report.
+        What went wrong on the way to a copy is told once: the service looks into each such report. To wait for a turn
+        is not wrong.
         """
         entry = self.entries.get(uid)
         if entry is None:
@@ -286,7 +294,8 @@ class Placements:
                 return None
             return PlacementReport(uid=uid, root=_NO_ROOT, state=_S.GONE, generation=order.generation)
         reason = entry.reason
-        if reason is not None and entry.state in INTENDED and self._warned.get(uid) == _gist(reason):
+        told = reason is not None and self._warned.get(uid) == _gist(reason)
+        if told and reason is not None and entry.state in INTENDED and reason.key != "copy.waiting":
             reason = None
         return PlacementReport(
             uid=uid,
@@ -312,6 +321,13 @@ class Placements:
         if report.state is _S.GONE and entry is not None and entry.state is _S.GONE:
             del self.entries[report.uid]
             await self._journal.forget_placement(report.uid, entry.generation)
+
+
+def _turn_of(entry: PlacementEntry) -> tuple[bool, bool, float]:
+    """When an entry's turn is at a restart: of what is held the newest first, then what was on its way as it came."""
+    began = entry.started.timestamp()
+    held = entry.state is _S.HELD
+    return not held, entry.state is _S.ASSIGNED, -began if held else began
 
 
 def _gist(reason: ErrorView | None) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bitdew.core.clock import Clock
     from bitdew.swarm.session import Swarm
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .link import ServiceLink
     from .parking import Parking
     from .storage import Storage
+    from .turns import Turns
 
 
 class Keeper(Protocol):
@@ -29,6 +32,9 @@ class Keeper(Protocol):
 
     def copy_progressed(self, copy: Copy) -> None:
         """Bytes arrived."""
+
+    def copies_wait(self, roots: Collection[str]) -> None:
+        """These contents still wait for their turn."""
 
     async def copy_evicted(self, root: str) -> None:
         """Nothing of a content that failed is here any more."""
@@ -53,7 +59,7 @@ class Witness(Protocol):
 
 @dataclass(slots=True)
 class Surroundings:
-    """What every copy needs. `keeper`, `room` and `parking` are set before the first copy is wanted.
+    """What every copy needs. `keeper`, `room`, `parking` and `turns` are set before the first copy is wanted.
 
     Attributes:
         moved: The swarm listens at another port than before, where those who knew this host do not find it.
@@ -69,3 +75,4 @@ class Surroundings:
     keeper: Keeper = field(init=False)
     room: Room = field(init=False)
     parking: Parking = field(init=False)
+    turns: Turns = field(init=False)

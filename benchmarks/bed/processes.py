@@ -126,6 +126,11 @@ class Site:
                 print(f"The end of {process.log.name}:\n{process.tail()}", file=sys.stderr)
         shutil.rmtree(self.folder)
 
+    @property
+    def processes(self) -> Sequence[Process]:
+        """All that run, the first started first."""
+        return tuple(self._processes)
+
     def serve(self, *options: str, on: Sequence[str] = ()) -> Line:
         """Start the service; what it says of itself. `on` are the words that run a command on another host."""
         return self._bitdew("service", on, "serve", "--port", "0", *options).ready()

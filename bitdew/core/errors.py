@@ -120,6 +120,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
     "certificate.role": ErrorKind(
         "user", 403, 5, "The certificate's role does not allow this.", "Ask an operator for a token of the right role."
     ),
+    "copy.waiting": ErrorKind(
+        "host",
+        503,
+        7,
+        "The host fetches other data first: so many at a time as make progress.",
+        "Nothing: its turn comes. A machine or a job there that needs it, and a higher priority, bring it forward.",
+    ),
     "data.in-the-way": ErrorKind(
         "user",
         409,

@@ -91,6 +91,8 @@ class PlaceOrder(Model):
     """How many hosts hold it or are to, this one among them, as far as the service counted; 0 if it does not say."""
     attribute: Annotated[str, Field(max_length=limits.NAME)] = ""
     """The name of its attribute now, for whoever on the host chooses by it; "" if that has none."""
+    priority: int = 0
+    """Where a host can't fetch everything at once, the higher comes first."""
 
 
 class LaunchOrder(Model):

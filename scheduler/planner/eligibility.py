@@ -65,7 +65,9 @@ def _standing_by_copy(ledger: Ledger, row: PlacementRow, host: HostRow) -> tuple
         if why := ledger.misfit(row.uid, row.host_id):
             return "refused", f"{row.state}, but it may not be there: {why}"
         if lease_runs(row, host, settings, ledger.now):
-            return "intended", f"{row.state}, {format_size(row.done)} arrived, its lease runs until {instant(end)}"
+            waits = "it waits there for its turn, " if row.reason == "copy.waiting" else ""
+            come = f"{waits}{format_size(row.done)} arrived"
+            return "intended", f"{row.state}, {come}, its lease runs until {instant(end)}"
         return "refused", f"{row.state} without progress: its lease ran out at {instant(end)}"
     if row.state is PlacementState.DROPPING:
         return "refused", f"it is dropping its copy since {instant(row.since)}"

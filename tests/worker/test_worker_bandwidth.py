@@ -77,7 +77,7 @@ def swarm():
 
 async def test_without_a_cap_nothing_waits_and_the_swarm_is_left_alone(swarm, clock):
     free = Bandwidth(SwarmLimits(upload=7), swarm, clock)
-    async with free.turn("new"):
+    async with free.coming("new"):
         await free.take(10**9, "new")
         assert swarm.limits == SwarmLimits()
     assert clock.at == 0
@@ -85,7 +85,7 @@ async def test_without_a_cap_nothing_waits_and_the_swarm_is_left_alone(swarm, cl
 
 async def test_http_has_the_whole_cap_while_no_swarm_fetches(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         for _ in range(10):
             await capped.take(500, "new")
     assert clock.at == pytest.approx(5)
@@ -94,11 +94,11 @@ async def test_http_has_the_whole_cap_while_no_swarm_fetches(swarm, clock):
 async def test_http_and_swarms_share_the_cap_while_both_fetch(swarm, clock):
     capped = Bandwidth(SwarmLimits(upload=5, download=1001), swarm, clock)
     swarm.other.fetching = True
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         assert swarm.limits == SwarmLimits(upload=5, download=500)
         await capped.take(5000, "new")
         assert clock.at == pytest.approx(10)
-        async with capped.turn("newer"):
+        async with capped.coming("newer"):
             assert swarm.limits.download == 500
         assert swarm.limits.download == 500
     assert swarm.limits == SwarmLimits(upload=5, download=1001)
@@ -106,14 +106,14 @@ async def test_http_and_swarms_share_the_cap_while_both_fetch(swarm, clock):
 
 async def test_the_smallest_cap_never_becomes_none(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         assert swarm.limits.download == 1  # 0 would be no limit
 
 
 async def test_a_quiet_time_is_not_saved_up(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock)
     await clock.sleep(60)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         await capped.take(1000, "new")
         await capped.take(1000, "new")
     assert clock.at == pytest.approx(62)
@@ -121,29 +121,8 @@ async def test_a_quiet_time_is_not_saved_up(swarm, clock):
 
 async def test_a_closed_swarm_ends_no_turn_badly(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         swarm.closed = True
-
-
-async def test_so_many_run_at_once_and_the_next_one_waits_its_turn(swarm, clock):
-    free = Bandwidth(SwarmLimits(), swarm, clock)
-    inside, most, leave = 0, 0, asyncio.Event()
-
-    async def one():
-        nonlocal inside, most
-        async with free.turn("new"):
-            inside += 1
-            most = max(most, inside)
-            await leave.wait()
-            inside -= 1
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(bandwidth.AT_ONCE + 3):
-            tasks.create_task(one())
-        while inside < bandwidth.AT_ONCE:
-            await asyncio.sleep(0)
-        leave.set()
-    assert most == bandwidth.AT_ONCE
 
 
 # Caps that change -----------------------------------------------------------------------------------------------------
@@ -151,7 +130,7 @@ async def test_so_many_run_at_once_and_the_next_one_waits_its_turn(swarm, clock)
 
 async def test_a_lower_cap_holds_for_what_comes_from_then_on(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         await capped.take(1000, "new")
         capped.change(SwarmLimits(download=100), {})
         assert swarm.limits.download == 50
@@ -163,7 +142,7 @@ async def test_a_lower_cap_holds_for_what_comes_from_then_on(swarm, clock):
 async def test_whoever_waits_hears_of_a_higher_cap_at_once(swarm):
     clock = SystemClock()
     capped = Bandwidth(SwarmLimits(download=1), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         waiting = asyncio.create_task(capped.take(10**9, "new"))
         await asyncio.sleep(0.01)
         assert not waiting.done()
@@ -175,7 +154,7 @@ async def test_whoever_waits_hears_of_a_higher_cap_at_once(swarm):
 
 async def test_a_cap_that_was_taken_away_stays_away_when_a_download_ends(swarm, clock):
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock)
-    async with capped.turn("new"):
+    async with capped.coming("new"):
         capped.change(SwarmLimits(upload=3), {})
     assert swarm.limits == SwarmLimits(upload=3)
 
@@ -187,7 +166,7 @@ async def test_a_datums_own_cap_binds_it_alone_and_costs_nothing_on_top(swarm, c
     capped = Bandwidth(SwarmLimits(download=1000), swarm, clock, {"root-disk": TransferLimits(download=1000)})
     capped.want("new", "1" * 32, "root-disk")
     capped.want("newer", "2" * 32, "other-disk")
-    async with capped.turn("new"), capped.turn("newer"):
+    async with capped.coming("new"), capped.coming("newer"):
         await capped.take(3000, "new")
         assert clock.at == pytest.approx(3)  # both caps at the same time, not one after the other
         capped.change(SwarmLimits(download=0), {"root-disk": TransferLimits(download=100)})
@@ -218,7 +197,7 @@ async def test_a_content_that_comes_both_ways_shares_its_own_cap(swarm, clock):
     swarm.other.fetching = True
     capped.want("other", "1" * 32, "disk")
     assert swarm.other.limits.download == 1000
-    async with capped.turn("other"):
+    async with capped.coming("other"):
         assert swarm.other.limits.download == 500
         await capped.take(500, "other")
         assert clock.at == pytest.approx(1)
@@ -227,7 +206,7 @@ async def test_a_content_that_comes_both_ways_shares_its_own_cap(swarm, clock):
 
 async def test_what_comes_is_measured(swarm, clock):
     free = Bandwidth(SwarmLimits(), swarm, clock)
-    async with free.turn("new"):
+    async with free.coming("new"):
         await free.take(3000, "new")
         assert free.rates_by_http() == {"new": 0}  # nothing is known of the first second
         await clock.sleep(1.5)

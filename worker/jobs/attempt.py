@@ -195,6 +195,7 @@ class Attempt:
     async def _stage(self, run: Run) -> None:
         """Return when every input stands in the run's folder."""
         await asyncio.to_thread(_empty, self.directory)
+        self._on.copies.hurry(one.root for one in self._wish.inputs)
         for one in self._wish.inputs:
             source = await self._have(one.root)
             await self._on.runner.stage(run, one.path, source)
