@@ -183,7 +183,7 @@ class Rooms:
             input_quota=input_quota,
         )
         self.sync = Sync(self._known, self.intake, self.contents.suspect, period, runs=self.jobs.runs.orders)
-        self.sought = Sought(self._known)
+        self.sought = Sought(self._known, self.sync.calls)
         self.egress = Egress(self.contents.repository, pace, Permits(clock), self.sync.require_entitled)
         self.scrubber = Scrubber(
             self.contents,
@@ -241,7 +241,7 @@ class Rooms:
 
     async def _holders(self, root: ContentRoot) -> list[Endpoint]:
         """Where the repository may fetch `root` from; whoever is dialled learns that it is sought."""
-        self.sought.seek(root)
+        await self.sought.seek(root)
         return await self.sync.holders(root)
 
     async def _shut_out(self, subject: str) -> None:
@@ -325,6 +325,7 @@ class Rooms:
                     await self._shut_out(subject)
                 self.sync.doubts.hear(told.doubted)
                 self.sought.hear(told.sought)
+                self.sync.calls.hear(told.calls)
                 await self.contents.follow(told.data)
                 await self.engine.told(told)
             except Exception:

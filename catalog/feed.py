@@ -54,6 +54,7 @@ class Told:
         revoked: Subjects whose certificates were revoked.
         attributes: Attributes that have other wishes now.
         doubted: Hosts from which wrong pieces of some content came.
+        calls: Hosts that are called for a content, with where whoever fetches it listens, or "".
         sought: Contents that are fetched from hosts by somebody who has no placement.
         resync: Anything may have changed, revocations included.
     """
@@ -66,6 +67,7 @@ class Told:
     revoked: tuple[str, ...] = ()
     attributes: tuple[Uid, ...] = ()
     doubted: tuple[tuple[HostId, ContentRoot], ...] = ()
+    calls: tuple[tuple[HostId, ContentRoot, str], ...] = ()
     sought: tuple[ContentRoot, ...] = ()
     resync: bool = False
 
@@ -257,6 +259,7 @@ def together(messages: Sequence[Told]) -> Told:
         revoked=tuple(dict.fromkeys(one for told in messages for one in told.revoked)),
         attributes=tuple(dict.fromkeys(one for told in messages for one in told.attributes)),
         doubted=tuple(dict.fromkeys(one for told in messages for one in told.doubted)),
+        calls=tuple(dict.fromkeys(one for told in messages for one in told.calls)),
         sought=tuple(dict.fromkeys(one for told in messages for one in told.sought)),
     )
 
@@ -271,6 +274,7 @@ _LETTERS: Final = {
     "a": "attributes",
     "c": "doubted",
     "l": "sought",
+    "k": "calls",
 }
 
 
@@ -306,6 +310,7 @@ def _read(payload: str) -> Told:
             revoked=tuple(map(str, part.get("r", ()))),
             attributes=tuple(map(Uid, part.get("a", ()))),
             doubted=tuple((HostId(host), ContentRoot(root)) for host, root in part.get("c", ())),
+            calls=tuple((HostId(h), ContentRoot(root), str(where)) for h, root, where in part.get("k", ())),
             sought=tuple(map(ContentRoot, part.get("l", ()))),
             resync=not part.keys() <= _LETTERS.keys(),
         )

@@ -130,7 +130,7 @@ def host_routes(sync: Sync, sought: Sought, data: DataRoom, views: Views, reposi
 
     async def peers(call: Call[Nothing]) -> PeersReply:
         datum = await data.living(call.path["name"])
-        sought.seek(datum.data.root)  # whoever asks is about to dial them
+        await sought.seek(datum.data.root)  # whoever asks is about to dial them
         return PeersReply(peers=[str(peer) for peer in await sync.sources(datum)])
 
     async def show_all(call: Call[Nothing]) -> HostList:

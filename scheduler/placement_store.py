@@ -45,6 +45,7 @@ _TAKEN: Final = sorted({*INTENDED, PlacementState.HELD})
 _TAKES_SPACE: Final = sorted({*_TAKEN, PlacementState.DROPPING})
 _STEPS: Final = 500
 _NOTHING_THERE: Final = sorted({PlacementState.GONE, PlacementState.LOST})
+_BEGUN: Final = frozenset({PlacementState.FETCHING, PlacementState.VERIFYING})
 _COMING: Final = (PlacementState.HELD, PlacementState.VERIFYING, PlacementState.FETCHING, PlacementState.ASSIGNED)
 
 
@@ -119,18 +120,17 @@ class PlacementStore:
         return found
 
     async def sought_at(self, host: HostId, besides: Collection[ContentRoot], most: int) -> list[ContentRoot]:
-        """The contents that `host` holds and some other host fetches, or that are among `besides`.
+        """The contents that `host` holds and some other host fetches, or that are among `besides`; `most` at most.
 
-        `most` of them at most; those that are being fetched first, before those that are only ordered.
+        What is only ordered waits for its turn elsewhere: whoever begins with it has holders called.
         """
         mine, its, same, other = PlacementRow, DataRow, aliased(DataRow), aliased(PlacementRow)
         held = select(its.root).join(mine, mine.data == its.uid)
         held = held.where(mine.host == host, mine.state == PlacementState.HELD)
         coming = held.join(same, same.root == its.root).join(other, other.data == same.uid)
-        coming = coming.where(other.host != host, other.state.in_(sorted(INTENDED))).group_by(its.root)
-        begun = func.min(case((other.state == PlacementState.ASSIGNED, 1), else_=0))
+        coming = coming.where(other.host != host, other.state.in_(sorted(_BEGUN))).distinct()
         found = [row.root for row in await self._rows(held.where(among(its.root, besides)))] if besides else []
-        found += [row.root for row in await self._rows(coming.order_by(begun).limit(most))]
+        found += [row.root for row in await self._rows(coming.limit(most))]
         return [ContentRoot(root) for root in dict.fromkeys(found)][:most]
 
     async def placed(self) -> set[Uid]:

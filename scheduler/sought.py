@@ -14,6 +14,7 @@ from bitdew.wire import limits
 from bitdew.wire.models import SoughtReply
 
 from ..catalog.feed import Told
+from .calls import Calls
 from .known import Known
 
 SECONDS: Final = 60.0
@@ -25,14 +26,17 @@ MOST: Final = 10_000
 class Sought:
     """Which contents hosts are asked for."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, calls: Calls) -> None:
+        """`calls` has holders join their swarms at once, rather than when they ask."""
         self._known = known
+        self._calls = calls
         self._until: dict[ContentRoot, float] = {}
 
-    def seek(self, root: ContentRoot) -> None:
+    async def seek(self, root: ContentRoot) -> None:
         """Somebody who has no placement fetches `root` from hosts, or still does."""
         self.hear([root])
         self._known.tell(Told(sought=(root,)), stored=False)
+        await self._calls.seek(root)
 
     def hear(self, roots: Iterable[ContentRoot]) -> None:
         """As `seek`, said to another process."""

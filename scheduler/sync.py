@@ -32,6 +32,7 @@ from bitdew.wire.models import (
 )
 
 from ..catalog.data_store import Datum
+from .calls import Calls
 from .doubts import Doubts
 from .intake import Intake
 from .known import Known
@@ -81,6 +82,7 @@ class Sync:
         self._suspect = suspect
         self._period = period
         self.doubts = Doubts(known)
+        self.calls = Calls(known)
         self._chance = chance or random.Random()  # noqa: S311 (nothing secret hangs on it)
 
     async def sync(self, host: HostId, request: SyncRequest, repository: Endpoint) -> SyncReply:
@@ -100,9 +102,11 @@ class Sync:
             for root in corrupt:
                 self._suspect(root)
             await self.doubts.raise_from(host, [report for report in request.placements if report.root in corrupt])
+            await self.calls.note(host, request.placements)
         if self._known.hosts.waiting(host) <= request.generation and not request.full and not ask_all:
             seen = self._known.changes.version(host)
-            if self._known.hosts.waiting(host) <= request.generation and not self.doubts.is_waiting(host):
+            said = self.doubts.is_waiting(host) or self.calls.is_waiting(host)
+            if self._known.hosts.waiting(host) <= request.generation and not said:
                 await self._known.changes.wait(host, seen, min(request.wait, self._period))
         if self._known.hosts.is_banned(host):  # it was shut out meanwhile: its next sync is told so
             return SyncReply(generation=request.generation, orders=[], full=False, period=self._period)
@@ -115,6 +119,7 @@ class Sync:
             full=ask_all,
             period=self._period,
             doubted=self.doubts.of(host),
+            calls=self.calls.of(host),
         )
 
     async def locators(self, root: ContentRoot, asking: HostId) -> list[Endpoint]:

@@ -153,6 +153,11 @@ class Copies:
         """The copies that are held now, by root."""
         return {root: copy for root, copy in self._copies.items() if copy.state is PlacementState.HELD}
 
+    def seeks(self, root: str) -> bool:
+        """Whether `root` is being fetched by swarm now."""
+        copy = self._copies.get(root)
+        return copy is not None and copy.seeks
+
     def unneeded(self) -> set[str]:
         """The contents of which something may be here, and that no order and no machine needs now."""
         known = self._around.storage.counted() | set(self._copies)

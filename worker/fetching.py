@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +26,7 @@ from .help import Help
 from .holding import Holding
 from .nothing import hold_nothing
 from .patience import ASK_SECONDS, CHECKPOINT_SECONDS, PATIENCE_SECONDS, Patience
-from .reuse import found_here
+from .reuse import Known, found_here
 from .scrubbing import good_pieces, rotten
 from .turns import lane_for
 from .way import Way, way_for
@@ -50,16 +49,6 @@ log = structlog.get_logger(__name__)
 _S = PlacementState
 
 
-class Known(Enum):
-    """What is known of the pieces that an attempt finds in its file."""
-
-    NOTHING = auto()
-    BELIEVED = auto()
-    """An earlier attempt, or worker, wrote down which are there."""
-    READ = auto()
-    """They were just read."""
-
-
 _CHANCE: Final = random.Random()  # noqa: S311 (it spreads load, and keeps no secret)
 
 
@@ -79,6 +68,7 @@ class Copy(Holding):
         state: assigned, fetching, verifying, held or failed.
         reason: What went wrong, if something did.
         done: Bytes in verified pieces.
+        seeks: Whether it is fetched by swarm now.
         parked: Whether it is held, and not in its swarm: see `parking`.
     """
 
@@ -108,7 +98,8 @@ class Copy(Holding):
         self._watch: Patience | None = None
         self._silence = 0.0
         self._looked: HeldCopy | None = None
-        self.parked = False
+        self.parked = self.seeks = False
+        self._callers: set[Endpoint] = set()
         self._withdrawn: BitDewError | None = None
         self._awaits: asyncio.Future[None] | None = None
 
@@ -184,7 +175,7 @@ class Copy(Holding):
         await asyncio.to_thread(self._around.storage.settle, self.root, self.size)
         self.parked = not self._around.parking.admit(self)
         if not self.parked:
-            await self._join(await self._metainfo(), None, complete=True, dials=self._around.moved)
+            await self._join(await self._metainfo(), None, complete=True, peers=None if self._around.moved else ())
         self.done, self._looked = self.size, found
         await self._move(_S.HELD)
         return True
@@ -214,6 +205,7 @@ class Copy(Holding):
             await self._around.room.admit(self.root, self.size)
         metainfo = await self._metainfo()
         have = await asyncio.to_thread(storage.read_have, self.root) if known is not Known.NOTHING else None
+        self.seeks = way is Way.SWARM
         await self._move(_S.FETCHING, because)  # a cause that goes at once would never be told
         found = await self._look_around(metainfo.content, have)
         if way is Way.HTTP:
@@ -284,7 +276,7 @@ class Copy(Holding):
             return False
         await self._leave()
         await self._move(_S.VERIFYING)
-        await self._join(metainfo, None, complete=True, dials=False)
+        await self._join(metainfo, None, complete=True, peers=())
         await self._keep()
         return True
 
@@ -310,6 +302,7 @@ class Copy(Holding):
     async def _keep(self) -> None:
         """The file is whole, durable and offered: it is held from now on."""
         storage, journal = self._around.storage, self._around.journal
+        self.seeks = False
         if self._turn is not None:
             self._turn.settle()
         self._around.turns.forget(self.root)

@@ -18,6 +18,8 @@ from bitdew.core.states import PlacementState
 from .queued import Queued
 
 if TYPE_CHECKING:
+    from bitdew.core.host import Endpoint
+
     from .entries import HeldCopy
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,7 @@ class Holding(Queued):
     _looked: HeldCopy | None
     _withdrawn: BitDewError | None
     _awaits: asyncio.Future[None] | None
+    _callers: set[Endpoint]
 
     @property
     def visited(self) -> bool:
@@ -64,9 +67,16 @@ class Holding(Queued):
             self._withdrawn = fault
             self._stir()
 
-    def park(self, parked: bool) -> None:
-        """Have a held copy leave its swarm soon, or join it again. Its file stays as it is."""
+    @property
+    def gives(self) -> bool:
+        """Whether it was sent to a peer within the last seconds."""
+        return self._transfer is not None and self._transfer.usage.upload > 0
+
+    def park(self, parked: bool, caller: Endpoint | None = None) -> None:
+        """Have a held copy leave its swarm soon, or join it again, and dial `caller`. Its file stays as it is."""
         self.parked = parked
+        if caller is not None:
+            self._callers.add(caller)
         self._stir()
 
     def _stir(self) -> None:
@@ -119,9 +129,11 @@ class Holding(Queued):
         return None if fault is None or fault.key == "swarm.corrupt" or fault is self._dealt_with else fault
 
     async def _come_back(self) -> None:
-        """Join the swarm again, if the file is as it was. Whoever wants it dials: nobody is dialled."""
+        """Join the swarm again, if the file is as it was. Whoever wants it dials, or has called and is dialled."""
         if await self.is_as_it_was():
-            await self._join(await self._metainfo(), None, complete=True, dials=False)
+            metainfo, callers = await self._metainfo(), self._callers
+            self._callers = set()
+            await self._join(metainfo, None, complete=True, peers=callers)
 
     async def _claim_holds(self) -> bool:
         """Whether the pieces that an earlier worker had are still what they were: nobody watched them since.

@@ -12,6 +12,7 @@ import structlog
 from bitdew.core.errors import BitDewError
 from bitdew.core.host import Endpoint
 from bitdew.swarm.bitfield import packed, unpacked
+from bitdew.tasks import to_the_end
 from bitdew.wire.models import AnnounceReply, AnnounceRequest
 
 from .figures import Figures, figures_of
@@ -19,7 +20,7 @@ from .link import is_passing
 from .metainfo import metainfo_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bitdew.swarm.metainfo import Metainfo
     from bitdew.swarm.transfer import Transfer
@@ -87,14 +88,14 @@ class Membership:
         *,
         complete: bool,
         unfinished: Mapping[int, Sequence[bool]] | None = None,
-        dials: bool = True,
+        peers: Collection[Endpoint] | None = None,
     ) -> None:
-        """`dials` is whether it goes to the peers by itself; otherwise it waits for those who come."""
+        """It goes to `peers` by itself, or to all that are known if none are named; others come."""
         caps = self._around.bandwidth.of(self.root)
         self._transfer = await self._around.swarm.add(
             metainfo,
             self._around.storage.path(self.root),
-            peers=[self.repository, *sorted(self.peers)] if dials else (),
+            peers=[self.repository, *sorted(self.peers)] if peers is None else peers,
             have=have,
             unfinished=unfinished,
             complete=complete,
@@ -108,7 +109,7 @@ class Membership:
         self._download = None
         if self._transfer is not None:
             transfer, self._transfer = self._transfer, None
-            await self._around.swarm.remove(transfer)
+            await to_the_end(self._around.swarm.remove(transfer))  # half left, it could not be joined again
 
     async def _rejoin(self) -> None:
         if self._transfer is None:

@@ -4,11 +4,12 @@ A member costs some 40 KiB of memory, most of it for TLS, whether anybody asks f
 thousands of data keeps a bounded number of idle members, and parks the others. Owns who is parked and who is woken;
 leaving and joining are the copy's own steps.
 
-A peer that comes for a parked copy is refused by the session, which can't tell for what it came, and comes again within
-seconds. It is a knock all the same: the service is asked what others fetch of what is held here, and that is woken. If
-no service answers, nobody knows, and the parked copies are woken in turns, each turn for longer than a peer waits
-between two attempts. Nothing is parked without the service's word that nobody fetches it, so that a swarm under way
-stays as it is when the service is gone.
+The service calls a host for what another one begins to fetch: the copy joins its swarm, and dials that host. Where no
+call came, a peer that comes for a parked copy is refused by the session, which can't tell for what it came, and comes
+again within seconds. It is a knock all the same: the service is asked what others fetch of what is held here, and that
+is woken. If no service answers, nobody knows, and the parked copies are woken in turns, each of them for longer than a
+peer waits between two attempts. Nothing is parked without the service's word that nobody fetches it, so that a swarm
+under way stays as it is when the service is gone.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ from bitdew.core.errors import BitDewError
 from bitdew.wire.models import SoughtReply
 
 if TYPE_CHECKING:
+    from bitdew.core.host import Endpoint
+
     from .surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
 MOST_IDLE: Final = 256
-"""Members that nobody is connected to, at most; some more while it is being seen to."""
+"""Members that send nothing and that nobody seeks, at most; some more while it is being seen to.
+
+Those that nobody is connected to are parked first. A connection on which nothing moves lasts for a minute, and does not
+keep others' memory for so long: whoever needs more of it says so to the service.
+"""
 TOGETHER: Final = 32
 """So many beyond are parked together: each time, the service is asked once."""
 AGAIN_SECONDS: Final = 30.0
@@ -55,8 +62,12 @@ class Parkable(Protocol):
     def visited(self) -> bool:
         """Whether a peer is connected."""
 
-    def park(self, parked: bool) -> None:
-        """Leave the swarm soon, or join it again."""
+    @property
+    def gives(self) -> bool:
+        """Whether a peer was sent something lately."""
+
+    def park(self, parked: bool, caller: Endpoint | None = None) -> None:
+        """Leave the swarm soon, or join it again, and dial `caller`."""
 
 
 class Parking:
@@ -100,6 +111,12 @@ class Parking:
         self._members.pop(root, None)
         self._parked.pop(root, None)
 
+    def call(self, root: str, caller: Endpoint | None) -> None:
+        """Somebody, who listens at `caller`, has begun to fetch `root`: if it is parked it joins, and dials there."""
+        copy = self._parked.get(root)
+        if copy is not None:
+            self._wake(copy, caller)
+
     async def run(self) -> None:
         """Park and wake, until cancelled. What nobody comes for costs no time at all."""
         while True:
@@ -123,13 +140,14 @@ class Parking:
         sought = await self._ask()
         if sought is None:
             return
-        for root, copy in list(self._members.items()):
-            if self._surplus <= 0:
-                break
-            if copy.visited or root in sought:
-                self._members[root] = self._members.pop(root)
-            else:
-                self._park(copy)
+        for unless in (_is_visited, _gives):
+            for root, copy in list(self._members.items()):
+                if self._surplus <= 0:
+                    return
+                if root in sought or unless(copy):
+                    self._members[root] = self._members.pop(root)
+                else:
+                    self._park(copy)
 
     async def _answer(self) -> None:
         """Wake what somebody came for."""
@@ -173,9 +191,11 @@ class Parking:
         self._parked[copy.root] = self._members.pop(copy.root)
         copy.park(True)
 
-    def _wake(self, copy: Parkable) -> None:
+    def _wake(self, copy: Parkable, caller: Endpoint | None = None) -> None:
         self._members[copy.root] = self._parked.pop(copy.root)
-        copy.park(False)
+        copy.park(False, caller)
+        if self._surplus > TOGETHER:
+            self._stirred.set()
 
     async def _ask(self) -> set[str] | None:
         """What others fetch of what is held here; None if no service says so."""
@@ -185,3 +205,11 @@ class Parking:
             log.info("the service does not say what is sought", key=fault.key, why=str(fault))
             return None
         return set(reply.roots)
+
+
+def _is_visited(copy: Parkable) -> bool:
+    return copy.visited
+
+
+def _gives(copy: Parkable) -> bool:
+    return copy.gives

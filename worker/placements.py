@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from bitdew.core.errors import BitDewError
+from bitdew.core.host import Endpoint
 from bitdew.core.orders import OrderKind
 from bitdew.core.states import INTENDED, PLACEMENT, PlacementState
 from bitdew.core.units import format_size
@@ -222,6 +223,10 @@ class Placements:
                     EventKind.PROGRESS, uid, f"{entry.order.name} is arriving", done=copy.done, size=copy.size
                 )
 
+    def call(self, root: str, peer: str | None) -> None:
+        """Another host, which listens at `peer`, has begun to fetch `root` by swarm."""
+        self._copies.parking.call(root, None if peer is None else Endpoint.parse(peer))
+
     def copies_wait(self, roots: Collection[str]) -> None:
         """These contents still wait: the service is told so again, lest it plans others in their stead."""
         for entry in self.entries.values():
@@ -311,6 +316,7 @@ class Placements:
             reused=entry.reused,
             freed=entry.freed if entry.state is _S.GONE else 0,
             reason=reason,
+            seeks=self._copies.seeks(entry.order.root),
         )
 
     async def confirmed(self, report: PlacementReport) -> None:

@@ -29,6 +29,7 @@ class Queued(Membership):
     state: PlacementState
     reason: ErrorView | None
     priority: int
+    seeks: bool
     _turn: Turn | None
 
     async def _move(self, state: PlacementState, fault: BitDewError | None = None) -> None:
@@ -46,7 +47,7 @@ class Queued(Membership):
                 await asyncio.wait({working, over}, return_when=asyncio.FIRST_COMPLETED)
                 return working.result() if working.done() else None
             finally:
-                self._turn = None
+                self._turn, self.seeks = None, False
                 for task in (working, over):
                     task.cancel()
                 await asyncio.gather(working, over, return_exceptions=True)

@@ -15,6 +15,7 @@ import errno
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -44,6 +45,16 @@ STEP: Final = 8 * 2**20
 WINDOW: Final = 2**18
 """Blocks that are looked for at a time where they may have moved: an index of 50 MB."""
 _MOVES: Final = STEP // BLOCK
+
+
+class Known(Enum):
+    """What is known of the pieces that an attempt finds in its file."""
+
+    NOTHING = auto()
+    BELIEVED = auto()
+    """An earlier attempt, or worker, wrote down which are there."""
+    READ = auto()
+    """They were just read."""
 
 
 @dataclass(slots=True)

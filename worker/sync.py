@@ -260,6 +260,8 @@ class Sync:
                 await self._carry_out(order)
         for root in reply.doubted:
             self._doubt(root)
+        for call in reply.calls:
+            self._placements.call(call.root, call.peer)
         if reply.full and not self._full:
             self._full = True
             self._outbox.wake()

@@ -49,6 +49,9 @@ ORDERS: Final = 1000
 DOUBTS: Final = 100
 """Copies of one host that are under suspicion at a time."""
 
+CALLS: Final = 200
+"""Contents that a host is called for in one reply."""
+
 SOUGHT: Final = 1000
 """Contents that a host is told others want from it, at a time."""
 

@@ -136,6 +136,7 @@ from .summary import (
     Trouble,
 )
 from .sync import (
+    CallView,
     ConsoleChunk,
     LaunchOrder,
     MachineReport,
@@ -158,6 +159,7 @@ __all__ = [
     "AttributeRequest",
     "AttributeView",
     "AuthorityReply",
+    "CallView",
     "CapsModel",
     "Choice",
     "CompleteRequest",

@@ -34,6 +34,8 @@ class PlacementReport(Model):
     corrupt: Count = 0
     reused: Count = 0
     """Bytes that were taken from other copies on the host."""
+    seeks: bool = False
+    """Whether it is a member of its swarm by now, or about to be, and lacks pieces."""
     freed: Count = 0
     """Bytes that dropping the copy gave back."""
     reason: ErrorView | None = None
@@ -134,6 +136,14 @@ class Order(Model):
     run: RunOrder | None = None
 
 
+class CallView(Model):
+    """What another host fetches from its swarm: a copy of it that was kept away from there is to join."""
+
+    root: RootText
+    peer: EndpointText | None = None
+    """Where whoever fetches it listens."""
+
+
 class SyncReply(Model):
     """What the host should do."""
 
@@ -146,6 +156,8 @@ class SyncReply(Model):
     """Seconds: the longest silence before the host is suspect."""
     doubted: list[RootText] = Field(default_factory=list, max_length=limits.DOUBTS)
     """Contents of which a peer got wrong pieces from this host: it is to read its copies. Said again for a while."""
+
+    calls: list[CallView] = Field(default_factory=list, max_length=limits.CALLS)
 
 
 class SoughtReply(Model):

@@ -44,6 +44,14 @@ def test_bytes_that_arrived_prolong_the_lease(book: ProgressBook) -> None:
     assert lease(book) == NOW + timedelta(seconds=100) + LEASE
 
 
+def test_a_copy_that_waits_for_its_turn_prolongs_its_lease_by_saying_so(book: ProgressBook) -> None:
+    waits = {"reason": {"key": "copy.waiting", "message": "It waits for its turn"}, "state": "assigned"}
+    book.note(HOST, report(0, **waits), NOW)
+    assert not book.note(HOST, report(0, **waits), NOW + timedelta(seconds=100))  # nothing that anybody would look at
+    assert lease(book) == NOW + timedelta(seconds=100) + LEASE
+    assert book.take_fresh(NOW)[DATUM, HOST].lease_until == lease(book)  # but another process plans with it
+
+
 def test_repeating_oneself_does_not_prolong_the_lease(book: ProgressBook) -> None:
     book.note(HOST, report(5), NOW)
     assert not book.note(HOST, report(5), NOW + timedelta(seconds=100))

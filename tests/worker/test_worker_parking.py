@@ -205,9 +205,9 @@ class Idle:
     """A copy that nobody visits."""
 
     def __init__(self, number: int) -> None:
-        self.root, self.parked, self.visited = f"{number:064x}", False, False
+        self.root, self.parked, self.visited, self.gives = f"{number:064x}", False, False, False
 
-    def park(self, parked: bool) -> None:
+    def park(self, parked: bool, caller: Endpoint | None = None) -> None:
         self.parked = parked
 
 
