@@ -51,6 +51,7 @@ from bitdew.wire.models import (
     AttributeNamesReply,
     AttributeNamesRequest,
     AuthorityReply,
+    CallView,
     EnrolReply,
     EnrolRequest,
     ErrandOrder,
@@ -153,6 +154,7 @@ class ScriptedService:
         self.announces = 0
         self.sought: list[str] = []
         self.asked_sought = 0
+        self.calls: list[CallView] = []
         self.ranges: list[tuple[str, str]] = []
         self.helped: list[tuple[int, int]] = []
         self.asked_blocks: list[str] = []
@@ -283,6 +285,11 @@ class ScriptedService:
         )
         return self.order("place", data.uid, place=wish, generation=generation)
 
+    def call(self, data: Published, peer: Endpoint | None = None) -> None:
+        """Tell the host that another one, at `peer`, has begun to fetch `data`."""
+        self.calls.append(CallView(root=data.root, peer=None if peer is None else str(peer)))
+        self._stir()
+
     def drop(self, data: Published) -> Order:
         return self.order("drop", data.uid)
 
@@ -377,7 +384,7 @@ class ScriptedService:
                 self.consoles[machine.uid] = known[: machine.console.offset] + machine.console.text
         self._stir()
         until = time.monotonic() + asked.wait
-        while not (orders := [o for o in self.orders if o.generation > asked.generation]):
+        while not (orders := [o for o in self.orders if o.generation > asked.generation]) and not self.calls:
             left = until - time.monotonic()
             if left <= 0:
                 break
@@ -392,7 +399,8 @@ class ScriptedService:
             call.request.transport.abort()
         full, self.ask_full = self.ask_full, False
         top = max([asked.generation, *(o.generation for o in orders)])
-        return SyncReply(generation=top, orders=orders, full=full, period=self.period)
+        calls, self.calls = self.calls, []
+        return SyncReply(generation=top, orders=orders, full=full, period=self.period, calls=calls)
 
     async def _result(self, call: Call[ErrandReport]) -> Nothing:
         self.results[call.path["uid"]] = call.body

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from bitdew.worker import parking
+from bitdew.worker.limits import LimitsChange
 from bitdew.worker.parking import Parking
 
 from bitdew.core.host import Endpoint
@@ -183,6 +184,103 @@ async def test_nothing_is_parked_without_the_services_word_and_nothing_that_is_s
         assert len(started.worker.swarm.transfers) == 3
         await service.up()
         await until_parked(until, started, 2)
+
+
+async def test_a_host_that_is_called_joins_and_dials_whoever_fetches(
+    service, start_worker, disk_bytes, until, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        asked = service.asked_sought
+        transfer = await peer.add(data[0].metainfo, tmp_path / "fetched")  # it knows nobody
+        service.sought = [data[0].root]
+        service.call(data[0], peer.endpoint)
+        async with asyncio.timeout(30):
+            await transfer.wait_held()
+        assert (tmp_path / "fetched").read_bytes() == data[0].content
+        assert service.asked_sought <= asked + 1  # to park another one in its stead, not to find out what to wake
+        service.call(data[0])  # a member already
+        service.call(data[2], peer.endpoint)
+        await until(lambda: not service.calls)
+        service.sought = []
+        await until_parked(until, started, 2)
+
+
+async def test_copies_that_are_connected_and_give_nothing_are_parked_too(
+    service, start_worker, disk_bytes, until, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes, 4)
+    async with start_worker() as started:
+        await hold(service, data[:1])
+        for number, one in enumerate(data):  # the peer has all of it, and stays connected
+            service.place(one, protocol="bittorrent")
+            await service.until_state(one.uid, "held")
+            transfer = await peer.add(one.metainfo, tmp_path / str(number), peers=[started.worker.swarm.endpoint])
+            async with asyncio.timeout(30):
+                await transfer.wait_held()
+        await until_parked(until, started, 3)
+        assert {one.state for one in started.worker.placements.entries.values()} == {"held"}
+
+
+async def test_a_drop_while_a_copy_leaves_or_joins_leaves_nothing_behind(
+    service, start_worker, disk_bytes, until, home
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        held = started.worker.placements._copies
+        copy = held.held()[data[0].root]
+        for one in (copy, copy, copy):  # woken, parked and woken within a moment
+            held.parking.call(one.root, None)
+            await asyncio.sleep(0)
+            if one.root not in held.parking.parked:
+                held.parking._park(one)
+        service.drop(data[0])
+        await service.until_state(data[0].uid, "gone")
+        assert not (home / "copies" / data[0].root).exists()
+        service.place(data[0], protocol="http")
+        await service.until_state(data[0].uid, "held")
+        await until_parked(until, started, 2)
+
+
+async def test_a_worker_that_is_killed_while_it_wakes_a_copy_holds_it_afterwards(
+    service, start_worker, disk_bytes, until, peer, tmp_path
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        service.call(data[0], peer.endpoint)
+        await until(lambda: data[0].root not in parked_at(started))
+        await started.crash()
+    reports = len(service.history)
+    async with start_worker() as started:
+        await until(lambda: len(started.worker.placements._copies.held()) == 3, 20)
+        assert {state for _uid, state in service.history[reports:]} <= {"held"}
+        service.sought = [data[0].root]
+        assert await fetch(peer, started, data[0], tmp_path) == data[0].content
+
+
+async def test_a_cap_that_is_set_while_a_copy_is_parked_holds_when_it_is_woken(
+    service, start_worker, disk_bytes, until
+) -> None:
+    data = await publish(service, disk_bytes)
+    async with start_worker() as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        await started.worker.limits.change(LimitsChange(upload=50_000, data=[data[0].name]))
+        service.sought = [data[0].root]
+        service.call(data[0])
+        await until(lambda: data[0].root not in parked_at(started))
+
+        def transfer():
+            return started.worker.swarm.transfers.get(data[0].metainfo.info_hash)
+
+        await until(lambda: transfer() is not None and transfer().entered)
+        assert transfer().handle.upload_limit() == 50_000
 
 
 async def test_where_no_service_answers_a_peer_that_knocks_gets_what_it_came_for(
