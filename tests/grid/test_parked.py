@@ -49,7 +49,7 @@ async def test_another_host_gets_a_parked_copy_and_so_does_the_repository(tmp_pa
         assert await asyncio.to_thread(copy.read_bytes) == (tmp_path / name).read_bytes()
         assert (await rooms.sought.at(host)).roots == []
         # Whoever has no placement is remembered for a while.
-        rooms.sought.seek(roots["two"])
-        rooms.sought.seek(ContentRoot("0" * 64))
+        await rooms.sought.seek(roots["two"])
+        await rooms.sought.seek(ContentRoot("0" * 64))
         assert (await rooms.sought.at(host)).roots == [roots["two"]]
         assert (await grid.client.where(name)).data.held == 2
