@@ -213,13 +213,16 @@ async def test_copies_that_are_connected_and_give_nothing_are_parked_too(
 ) -> None:
     data = await publish(service, disk_bytes, 4)
     async with start_worker() as started:
-        await hold(service, data[:1])
+        service.sought = [one.root for one in data]
         for number, one in enumerate(data):  # the peer has all of it, and stays connected
             service.place(one, protocol="bittorrent")
             await service.until_state(one.uid, "held")
             transfer = await peer.add(one.metainfo, tmp_path / str(number), peers=[started.worker.swarm.endpoint])
             async with asyncio.timeout(30):
                 await transfer.wait_held()
+        copies = started.worker.placements._copies
+        assert all(copy.visited for copy in copies.held().values())
+        service.sought = []
         await until_parked(until, started, 3)
         assert {one.state for one in started.worker.placements.entries.values()} == {"held"}
 
@@ -253,6 +256,7 @@ async def test_a_worker_that_is_killed_while_it_wakes_a_copy_holds_it_afterwards
     async with start_worker() as started:
         await hold(service, data)
         await until_parked(until, started, 2)
+        service.sought = [data[0].root]
         service.call(data[0], peer.endpoint)
         await until(lambda: data[0].root not in parked_at(started))
         await started.crash()
