@@ -377,6 +377,9 @@ class Copy(Holding):
         if watch.question_is_due():
             watch.asked(answered=await self._ask_for_peers())
 
+    async def _met(self) -> None:
+        await self._around.keeper.copy_changed(self, moved=False)
+
     async def _fail(self, fault: BitDewError) -> None:
         """Leave the swarm, and say why. What is there stays, for the next attempt."""
         self._around.parking.release(self.root)

@@ -6,7 +6,7 @@ Owns the judgement of one file that was verified before. It must not fetch: what
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+GIVING_SECONDS: Final = 5.0
+"""For so long after it was seen to send something, a copy counts as one that does."""
+
 
 class Holding(Queued):
     """The part of a copy that judges its file; the copy sets what is used here."""
@@ -36,6 +39,8 @@ class Holding(Queued):
     _withdrawn: BitDewError | None
     _awaits: asyncio.Future[None] | None
     _callers: set[Endpoint]
+    _given = 0
+    _gave = 0.0
 
     @property
     def visited(self) -> bool:
@@ -69,8 +74,12 @@ class Holding(Queued):
 
     @property
     def gives(self) -> bool:
-        """Whether it was sent to a peer within the last seconds."""
-        return self._transfer is not None and self._transfer.usage.upload > 0
+        """Whether a peer was sent something of it in the last seconds, as far as it was looked."""
+        uploaded = 0 if self._transfer is None else self._transfer.progress.uploaded
+        now = self._around.clock.monotonic()
+        if uploaded != self._given:
+            self._given, self._gave = uploaded, now
+        return bool(uploaded) and now - self._gave < GIVING_SECONDS
 
     def park(self, parked: bool, caller: Endpoint | None = None) -> None:
         """Have a held copy leave its swarm soon, or join it again, and dial `caller`. Its file stays as it is."""

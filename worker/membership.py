@@ -66,8 +66,12 @@ class Membership:
             log.info("the service named no more peers", root=self.root, key=fault.key)
             return not is_passing(fault)
         if new:
-            await self._around.keeper.copy_changed(self, moved=False)
+            await self._met()
         return True
+
+    async def _met(self) -> None:
+        """More peers are known now."""
+        raise NotImplementedError
 
     @property
     def figures(self) -> Figures:

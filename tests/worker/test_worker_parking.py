@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from bitdew.worker import parking
+from bitdew.worker import holding, parking
 from bitdew.worker.limits import LimitsChange
 from bitdew.worker.parking import Parking
 
@@ -209,8 +209,9 @@ async def test_a_host_that_is_called_joins_and_dials_whoever_fetches(
 
 
 async def test_copies_that_are_connected_and_give_nothing_are_parked_too(
-    service, start_worker, disk_bytes, until, peer, tmp_path
+    service, start_worker, disk_bytes, until, peer, tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setattr(holding, "GIVING_SECONDS", 0.5)
     data = await publish(service, disk_bytes, 4)
     async with start_worker() as started:
         service.sought = [one.root for one in data]
