@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +25,12 @@ def report(fault: BitDewError, *, as_json: bool) -> int:
     """Print `fault` and return the exit code."""
     if as_json:
         told = {"schema": "ErrorReply/1", "error": as_dict(fault)}
-        sys.stdout.write(json.dumps(told, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(json.dumps(told, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return report(fault, as_json=False)
     else:
         from .output import printable
 
@@ -33,7 +38,8 @@ def report(fault: BitDewError, *, as_json: bool) -> int:
         if fault.why:
             lines.append(f"  Why: {fault.why}")
         lines += [f"  Do:  {fault.do}", f"  Key: {fault.key}"]
-        sys.stderr.write(printable("\n".join(lines)) + "\n")
+        with suppress(OSError):  # the exit code says it too
+            sys.stderr.write(printable("\n".join(lines)) + "\n")
     return fault.kind.exit_code
 
 
@@ -46,6 +52,12 @@ def as_dict(fault: BitDewError) -> dict[str, Any]:
 def wrong_usage(message: str, command: str) -> BitDewError:
     """The error for options and arguments that the command does not know."""
     return error("input.invalid", message, do=f"See what it takes: {command} --help")
+
+
+def not_text(word: str) -> BitDewError:
+    """The error for a word of the command that has to be stored or sent as text, and is none."""
+    shown = word.encode("utf-8", "backslashreplace").decode()[:200]
+    return error("input.invalid", f"{shown} is not UTF-8", do="Give it a name in UTF-8, or rename the file.")
 
 
 def defect(fault: BaseException) -> BitDewError:
@@ -65,7 +77,7 @@ def _write(trace: str) -> str:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = path.exists() and path.stat().st_size > LOG_LIMIT
-            with path.open("w" if fresh else "a", encoding="utf-8") as file:
+            with path.open("w" if fresh else "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(entry)
         except OSError:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +23,7 @@ from . import (
     job,
     profile,
     serve,
+    streams,
     tokens,
     top,
     user,
@@ -85,14 +85,16 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `arguments` spell and exit."""
+    streams.open_closed()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", given)
     try:
         code = _run(given, as_json=as_json)
-        sys.stdout.flush()
+        if (unwritten := streams.unwritten()) is not None:
+            code = faults.report(unwritten, as_json=False)
     except BrokenPipeError:
         # The reader of our output is gone, `head` for one: that is no failure of ours, and no more is said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.stop_writing()
         code = 1
     sys.exit(code)
 
@@ -107,13 +109,13 @@ def _run(given: list[str], *, as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except Exception as fault:  # noqa: BLE001 - what is none of ours must not reach the screen as a traceback
-        return _usage(fault, as_json=as_json)
+        return _usage(fault, given, as_json=as_json)
     if ended == 130:
         return faults.report(_interrupted(), as_json=as_json)
     return ended if isinstance(ended, int) else 0
 
 
-def _usage(fault: Exception, *, as_json: bool) -> int:
+def _usage(fault: Exception, given: list[str], *, as_json: bool) -> int:
     if type(fault).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(str(getattr(fault, "message", "")) + "\n")
         return 2
@@ -121,7 +123,16 @@ def _usage(fault: Exception, *, as_json: bool) -> int:
         context = getattr(fault, "ctx", None)
         command = context.command_path if context is not None else "bitdew"
         return faults.report(faults.wrong_usage(_sentence(fault), command), as_json=as_json)
+    if (unwritten := streams.of_writing(fault)) is not None:
+        return faults.report(unwritten, as_json=False)
+    if isinstance(fault, UnicodeEncodeError) and (odd := [word for word in given if not _is_text(word)]):
+        return faults.report(faults.not_text(odd[0]), as_json=as_json)
     return faults.report(faults.defect(fault), as_json=as_json)
+
+
+def _is_text(word: str) -> bool:
+    """Whether it came as UTF-8: other bytes come as surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in word)
 
 
 def _sentence(fault: Exception) -> str:

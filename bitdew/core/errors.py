@@ -370,6 +370,13 @@ ERRORS: Final[dict[str, ErrorKind]] = {
         "A worker's plug-in can't be loaded, raised an error, or took too long.",
         "Its author can tell more. The worker goes on, and tells it again by itself.",
     ),
+    "output.unwritten": ErrorKind(
+        "host",
+        507,
+        7,
+        "What a command writes can't be written.",
+        "See where its output goes, and whether this machine's disk is full. What the command did before is done.",
+    ),
     "port.address": ErrorKind(
         "host",
         500,

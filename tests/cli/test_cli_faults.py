@@ -50,6 +50,22 @@ def test_a_defect_is_told_without_a_traceback_which_is_in_a_file(bitdew, monkeyp
     assert "ZeroDivisionError: seven" in log.read_text()
 
 
+def test_a_defect_is_in_the_file_whatever_the_words_were(bitdew, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["bitdew", "disk", "show", "a\udcff"])
+    monkeypatch.setattr(disk_commands, "ask", failing(ZeroDivisionError("seven")))
+    assert bitdew("disk", "ls").code == 1
+    assert "a\\udcff" in (tmp_path / "home" / "bitdew-defects.log").read_text()
+
+
+def test_a_word_that_is_not_utf_8_is_no_defect(bitdew, monkeypatch):
+    fault = UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed")
+    monkeypatch.setattr(disk_commands, "ask", failing(fault))
+    ended = bitdew("disk", "ls", "--url", "a\udcff")
+    assert ended.code == 2
+    assert ended.err.splitlines()[0] == "Error: a\\udcff is not UTF-8"
+    assert bitdew("disk", "ls").code == 1
+
+
 def test_a_defect_that_can_not_be_written_at_home_is_written_elsewhere(bitdew, monkeypatch, tmp_path):
     (tmp_path / "home").write_text("a file where the folder should be")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
