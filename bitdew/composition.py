@@ -229,7 +229,10 @@ class Service:
     @contextlib.asynccontextmanager
     async def _web(self, app: web.Application, tls: ssl.SSLContext) -> AsyncIterator[None]:
         settings = self.settings
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=WEB_SECONDS, handle_signals=False)
+        # Compressed bodies are refused: what a few bytes would become is not bounded, and a bad one would fill the log.
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=WEB_SECONDS, handle_signals=False, auto_decompress=False
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, backlog=1024)

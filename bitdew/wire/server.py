@@ -202,6 +202,9 @@ def _serve(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
                 why = f"it needs the role {wanted}; yours is {subject.role}"
                 raise error("certificate.role", f"{request.method} {request.path} is not for you", why=why)
             await request.app[GUARD](subject)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            why = "it is compressed (Content-Encoding), and is to come as it is"
+            raise error("input.invalid", "The request's body can't be read", why=why)
         body = Nothing() if route.streams else await _parse(request, route.body)
         call = Call(subject, body, dict(request.match_info), dict(request.query), request)
         reply = await route.handler(call)

@@ -94,7 +94,7 @@ class Wire:
 
     async def serve_app(self, app: web.Application, context: ssl.SSLContext | None = None) -> str:
         """Serve any application over TLS; the URL."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handle_signals=False, auto_decompress=False)
         await runner.setup()
         self._exits.push_async_callback(_end_web, runner)
         context = context or await asyncio.to_thread(self.parties.server)

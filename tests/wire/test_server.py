@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -205,10 +206,15 @@ async def test_a_body_that_is_too_large_is_refused_and_the_service_serves_on(wir
     assert await line.call("POST", "/take", UploadDone, body=UploadRequest(name="d", size=1))
 
 
-async def test_a_body_that_belies_its_headers_is_the_callers_fault(wire, routes: Routes) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_compressed_body_is_refused_unread_whatever_is_in_it(wire, routes: Routes, caplog, encoding) -> None:
     url = await wire.serve(routes)
-    status, reply = await raw(wire, url, post("/take", b"0123456789", b"Content-Encoding: gzip"))
-    assert (status, json.loads(reply)["error"]["key"]) == (422, "input.invalid")
+    for body in (b"0123456789", zlib.compress(b'{"name": "d", "size": 1}')):
+        status, reply = await raw(wire, url, post("/take", body, b"Content-Encoding: " + encoding.encode()))
+        fault = json.loads(reply)["error"]
+        assert (status, fault["key"]) == (422, "input.invalid")
+        assert "compressed" in fault["why"]
+    assert caplog.records == []
 
 
 async def test_a_caller_who_goes_away_in_the_middle_is_no_defect(wire, caplog) -> None:
