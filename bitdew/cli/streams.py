@@ -21,7 +21,7 @@ _STREAMS: Final = {"stdin": (0, "r"), "stdout": (1, "w"), "stderr": (2, "w")}
 
 
 def open_closed() -> None:
-    """Put the null device where a standard stream is closed: else the first file that is opened would take its place."""
+    """Put the null device where a standard stream is closed: else the first file opened would take its place."""
     for name, (number, mode) in _STREAMS.items():
         if getattr(sys, name) is None:
             nothing = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
@@ -51,7 +51,7 @@ def unwritten() -> BitDewError | None:
 
 
 def of_writing(fault: Exception) -> BitDewError | None:
-    """The error for a failure to write to a stream, after which no more is written; None, if `fault` is of another kind."""
+    """The error for a failed write to a stream, after which no more is written; None, if `fault` is of another kind."""
     if not isinstance(fault, OSError) or fault.errno not in _UNWRITTEN or fault.filename is not None:
         return None
     with suppress(OSError, ValueError):

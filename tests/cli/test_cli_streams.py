@@ -1,4 +1,4 @@
-"""Output that goes nowhere: closed, full, or read by nobody. Run as users run it, since the streams are the process's own."""
+"""Output that goes nowhere: closed, full, or read by nobody. Run as users run it: the streams are the process's own."""
 
 from __future__ import annotations
 
