@@ -5,7 +5,8 @@ Owns the parameters of one torrent. It must not keep anything: the session does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import libtorrent as lt
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from .credentials import SwarmCredentials
     from .settings import TransferLimits
     from .transfer import Transfer
+
+
+LOOKING_SECONDS: Final = 0.2
+"""How long libtorrent may look at a file before the transfer goes on. It takes milliseconds, unless the disk is slow."""
+_POLL_SECONDS: Final = 0.002
 
 
 def enter(
@@ -54,5 +60,18 @@ def enter(
     handle = session.add_torrent(params)
     set_transfer_limits(handle, limits)
     handle.set_ssl_certificate_buffer(credentials.certificate, credentials.private_key, DH_PARAMETERS)
+    if peers and not complete:
+        _await_look(handle)
     handle.resume()
     return handle, doubt
+
+
+def _await_look(handle: lt.torrent_handle) -> None:
+    """Return when libtorrent knows how its file is, or has begun to hash it.
+
+    It dials peers in the moment in which a transfer resumes whose file it has looked at. One that resumes earlier it
+    forgets until its clock's next second, in which the host gets nothing, and its uplink gives nothing to others.
+    """
+    until = time.monotonic() + LOOKING_SECONDS
+    while handle.status(0).state == lt.torrent_status.states.checking_resume_data and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)

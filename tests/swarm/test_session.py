@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import libtorrent as lt
 import pytest
 
 from bitdew.core.errors import BitDewError, HostError, UserError
@@ -93,6 +94,17 @@ async def test_a_peer_that_comes_to_us_later_is_served(nodes, sample, tmp_path) 
     await seed.add(sample.metainfo, sample.path, complete=True)
     await within(20, transfer.wait_held())
     assert sha256(transfer.path) == sample.sha256
+
+
+async def test_a_transfer_resumes_when_its_file_was_looked_at_so_that_it_dials_at_once(
+    nodes, make_sample, tmp_path
+) -> None:
+    seed, leech = await nodes.start(), await nodes.start()
+    looking = lt.torrent_status.states.checking_resume_data
+    for number in range(20):
+        sample = make_sample(65_536 + number, f"{number}.raw")
+        transfer = await leech.add(sample.metainfo, tmp_path / f"copy {number}", peers=[seed.endpoint])
+        assert transfer.handle.status(0).state != looking
 
 
 async def serve_only_members(nodes, sample, tmp_path, stranger: SwarmCredentials) -> None:
