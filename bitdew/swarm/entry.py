@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 LOOKING_SECONDS: Final = 0.2
-"""How long libtorrent may look at a file before the transfer goes on. That takes milliseconds on any but a slow disk."""
+"""How long libtorrent may look at a file before the transfer goes on. It takes milliseconds, but on a slow disk."""
 _POLL_SECONDS: Final = 0.002
 
 
