@@ -19,6 +19,8 @@ from .known import HYPERVISORS, KNOWN, Kind
 MOST: Final = 64
 """Sharings that one host declares: with its hypervisors they fit into its report."""
 MOST_WORDS: Final = 32
+NAME: Final = "[A-Za-z_][A-Za-z0-9_]*"
+"""Spelled out: `\\w` knows the letters of all languages, which takes pydantic half a megabyte a time."""
 Word = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 _MODULE_PROBE: Final = """
@@ -39,9 +41,9 @@ class Declaration(BaseModel):
 
     command: Annotated[tuple[Word, ...], Field(max_length=MOST_WORDS)] = ()
     """What prints its version: a program, by its path or its name, and its arguments. No shell reads it."""
-    python: Annotated[str, Field(max_length=200, pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?$")] = ""
+    python: Annotated[str, Field(max_length=200, pattern=rf"^({NAME}(\.{NAME})*)?$")] = ""
     """The Python module that it is, imported by the `python3` on the path."""
-    pkg_config: Annotated[str, Field(max_length=200, pattern=r"^([A-Za-z0-9][\w.+-]*)?$")] = ""
+    pkg_config: Annotated[str, Field(max_length=200, pattern=r"^([A-Za-z0-9][A-Za-z0-9_.+-]*)?$")] = ""
     """Its name for pkg-config."""
     programs: Annotated[tuple[Word, ...], Field(max_length=MOST_WORDS)] = ()
     """Programs that jobs may run, by their paths or names; all of them have to be there. None named means those that
