@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -32,13 +33,14 @@ class ForkedCommands:
             listening.listen(64)
             number = listening.fileno()
             command = [sys.executable, "-P", __file__, str(number)]
-            quiet = {"stdin": subprocess.DEVNULL, "start_new_session": True}
-            self._process = subprocess.Popen(command, pass_fds=[number], **quiet)
+            own = {"stdin": subprocess.PIPE, "start_new_session": True}
+            self._process = subprocess.Popen(command, pass_fds=[number], **own)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._process.stdin.close()
         self._folder.cleanup()
 
     def run(
@@ -62,9 +64,11 @@ class ForkedCommands:
 
 
 def serve(listening: socket.socket, run: Callable[[Sequence[str]], object]) -> None:
-    """Fork for each caller, and once more for the command, whose end is waited for."""
+    """Fork for each caller, and once more for the command, whose end is waited for. Ends with whoever started it."""
     while True:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
+        if sys.stdin in select.select([listening, sys.stdin], [], [])[0]:
+            return  # the kernel closed the pipe of a starter that was killed
         line, _ = listening.accept()
         if os.fork():
             line.close()
@@ -76,7 +80,7 @@ def serve(listening: socket.socket, run: Callable[[Sequence[str]], object]) -> N
             words, environment, folder = json.loads(reader.read(int.from_bytes(head)))
         if not (command := os.fork()):
             line.close()
-            for number, file in enumerate(files, 1):
+            for number, file in enumerate([os.open(os.devnull, os.O_RDONLY), *files]):
                 os.dup2(file, number)
                 os.close(file)
             os.environ.clear()
