@@ -246,7 +246,7 @@ class Transport:
             why = "it does not speak TLS as a BitDew service does"
             return error("service.not-bitdew", f"{url} is not a BitDew service", why=why, url=url)
         why = str(fault) or type(fault).__name__
-        if isinstance(fault, aiohttp.ServerDisconnectedError) or getattr(fault, "errno", None) in _CLOSED:
+        if isinstance(fault, aiohttp.ServerDisconnectedError) or _is_closed(fault):
             # With TLS 1.3 a refused client certificate looks just like this: the handshake is over by then.
             why = "it closed the connection: it stopped, or does not accept your certificate, which may have expired"
         return error("service.unreachable", f"{url} does not answer", why=why, url=url)
@@ -259,6 +259,13 @@ class Transport:
             return error("service.not-bitdew", f"{self.url} is not a BitDew service", why=why, url=str(self.url))
         why = f"its reply ({status}) does not fit: {fault.errors(include_url=False)[0]['msg']}"
         return error("service.version", f"{self.url} speaks another version", why=why, url=str(self.url))
+
+
+def _is_closed(fault: Exception) -> bool:
+    """Whether the far end closed the connection while something was sent or awaited."""
+    # The body's writer leaves the number out where the connection was closed before it wrote.
+    cut = isinstance(fault, aiohttp.ClientOSError) and fault.errno is None and "body" in str(fault)
+    return cut or getattr(fault, "errno", None) in _CLOSED
 
 
 def is_nobody_there(fault: BitDewError) -> bool:

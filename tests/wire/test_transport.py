@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -304,6 +305,12 @@ async def test_a_reply_that_breaks_off_is_no_reply(wire) -> None:
     app = web.Application()
     app.router.add_route("*", "/x", break_off)
     assert (await refused(await wire.line(await wire.serve_app(app)))).key == "service.unreachable"
+
+
+async def test_a_line_that_is_cut_while_something_is_sent_is_told_in_words(wire) -> None:
+    line = await wire.line("https://127.0.0.1:1")
+    cut = aiohttp.ClientOSError(None, "Can not write request body for https://127.0.0.1:1/x")  # as its writer says it
+    assert line._failure(cut).why.startswith("it closed the connection")
 
 
 async def test_a_service_that_was_started_again_is_found_by_the_next_call(wire, parties) -> None:

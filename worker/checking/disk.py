@@ -30,6 +30,7 @@ SECONDS: Final = 5.0
 SLOW: Final = 10 * 2**20
 """Bytes per second below which a copy is a burden to the host."""
 _BLOCK: Final = 2**20
+_OTHER: Final = "Choose another --home."
 
 
 def room(settings: WorkerSettings) -> Iterator[Finding]:
@@ -38,7 +39,7 @@ def room(settings: WorkerSettings) -> Iterator[Finding]:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as fault:
-        yield problem("disk", f"{folder} can't be looked at: {fault.strerror}", "Choose another --home.")
+        yield problem("disk", f"{folder} can't be looked at: {fault.strerror}", _OTHER)
         return
     taken = _taken(settings.home / "copies") + _taken(settings.home / "machines")
     found = f"{format_size(free)} are free, {format_size(taken)} of {format_size(settings.quota)} lent are taken"
@@ -65,7 +66,7 @@ def speed(settings: WorkerSettings, seconds: float = SECONDS) -> Iterator[Findin
                 os.fsync(file.fileno())
                 done += _BLOCK
     except OSError as fault:
-        yield problem("disk speed", f"{folder} can't be written: {fault.strerror}", "Choose another --home.")
+        yield problem("disk speed", f"{folder} can't be written: {fault.strerror}", _OTHER)
         return
     rate = int(done / max(1e-3, time.monotonic() - began))
     found = f"{format_size(rate)}/s written and synced"
@@ -80,14 +81,18 @@ def closed(settings: WorkerSettings) -> Iterator[Finding]:
     try:
         status = settings.home.stat()
     except FileNotFoundError:
-        yield fine("folder", f"{settings.home} is made when the host joins")
+        above = _nearest(settings.home)
+        if os.access(above, os.W_OK | os.X_OK):
+            yield fine("folder", f"{settings.home} is made when the host joins")
+        else:
+            yield problem("folder", f"{settings.home} can't be made: {above} can't be written by this user", _OTHER)
         return
     except OSError as fault:
-        yield problem("folder", f"{settings.home} can't be looked at: {fault.strerror}", "Choose another --home.")
+        yield problem("folder", f"{settings.home} can't be looked at: {fault.strerror}", _OTHER)
         return
     if not stat.S_ISDIR(status.st_mode) or not os.access(settings.home, os.R_OK | os.W_OK | os.X_OK):
         yield problem(
-            "folder", f"{settings.home} can't be used by this user", "Give it to this user, or choose another."
+            "folder", f"{settings.home} can't be used by this user", "Give it to this user, or choose another --home."
         )
     elif status.st_mode & 0o077:
         do = f"Close it: chmod 700 {settings.home}"

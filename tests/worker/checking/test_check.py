@@ -232,6 +232,15 @@ def test_a_home_that_others_can_read_is_told(lent):
     assert [f.state for f in disk.closed(settings)] == ["fine"]
 
 
+def test_a_home_that_can_not_be_made_is_told(lent, tmp_path, monkeypatch):
+    settings = lent(home=tmp_path / "closed" / "home")
+    monkeypatch.setattr(disk.os, "access", lambda path, _mode: path != tmp_path)  # root may write everywhere
+    (found,) = disk.closed(settings)
+    assert found.state == "problem"
+    assert f"{tmp_path} can't be written" in found.found
+    assert not (tmp_path / "closed").exists()
+
+
 def test_a_disk_that_can_not_be_written_or_is_slow_is_told(lent, tmp_path, monkeypatch):
     settings = lent(home=tmp_path)
     assert [f.state for f in disk.speed(settings)] == ["fine"]
