@@ -118,7 +118,8 @@ def _children() -> dict[int, str]:
                 name = file.read().strip()
         except OSError:  # it ended while we looked
             continue
-        if not any(serving in command for serving in SERVING_ALL):
+        # One without words has ended: nobody has waited for it yet.
+        if command and not any(serving in command for serving in SERVING_ALL):
             found[process] = name
         waiting += _children_of(process)
     return found

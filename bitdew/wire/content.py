@@ -139,7 +139,7 @@ class PeersReply(Model):
 class DoubtRequest(Model):
     """The repository sent a piece of a datum wrong, or could not send it: it should look at its copy."""
 
-    piece: Annotated[int, Field(ge=0, lt=2**31)]
+    piece: Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class DoubtReply(Model):
