@@ -284,8 +284,9 @@ class Teller:
         self._offered[uid] = now
         fault = await self._call(plugin, lambda to: to.held(now))
         if fault is None:
-            self._known[uid] = self._offered.pop(uid)
-            await self._journal.save_told(self.name, now)
+            await self._journal.save_told(self.name, now)  # first: what it is said to have taken is kept
+            self._known[uid] = now
+            self._offered.pop(uid, None)
         return fault
 
     async def _call(self, plugin: Loaded, tell: Callable[[Plugin], Any]) -> BitDewError | None:
