@@ -128,7 +128,7 @@ def test_a_port_in_use_and_a_home_in_use(serving):
     refused(serving, "serve", "--port", 0, key="storage.locked", code=7)
 
 
-def test_tokens_that_are_used_expired_mistyped_or_of_another_service(serving, tmp_path):
+def test_tokens_that_are_used_expired_mistyped_or_of_another_service(serving, commands, tmp_path):
     url = serving.service.ready["url"]
     once = serving.run("token", "create", "--role", "worker")["token"]
 
@@ -146,7 +146,7 @@ def test_tokens_that_are_used_expired_mistyped_or_of_another_service(serving, tm
     user = serving.run("token", "create", "--role", "user")["token"]
     join("sixth", user, key="certificate.role", code=5)
 
-    other = type(serving)(tmp_path / "other")
+    other = type(serving)(tmp_path / "other", commands)
     other.folder.mkdir()
     other.serve()
     try:
