@@ -6,6 +6,7 @@ comes, goes or changes its state, in the same transaction, that there is one mor
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -42,11 +43,12 @@ class Tally:
     size: int
 
 
-async def tallies(session: AsyncSession) -> dict[tuple[str, str], Tally]:
-    """What there is, by kind and state; what there is none of may be left out."""
+async def tallies(session: AsyncSession) -> defaultdict[tuple[str, str], Tally]:
+    """What there is, by kind and state."""
     query = select(TallyRow.kind, TallyRow.state, _sum(TallyRow.number), _sum(TallyRow.size))
     rows = await session.execute(query.group_by(TallyRow.kind, TallyRow.state))
-    return {(kind, state): Tally(number, size) for kind, state, number, size in rows}
+    found = {(kind, state): Tally(number, size) for kind, state, number, size in rows}
+    return defaultdict(lambda: Tally(0, 0), found)
 
 
 async def tallied_by_owner(session: AsyncSession, kind: str, states: Collection[str]) -> list[tuple[str, str, int]]:

@@ -5,6 +5,7 @@ Nothing is counted here by reading it: the database keeps tallies, so that a rea
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,10 +83,10 @@ class FigureStore:
             machines=_all_states("machines", MachineState, tallied),
             jobs=_all_states("jobs", JobState, tallied),
             queued_since=since,
-            orders=tallied["orders", "open"].number if ("orders", "open") in tallied else 0,
+            orders=tallied["orders", "open"].number,
         )
 
 
-def _all_states(kind: str, states: Iterable[str], tallied: dict[tuple[str, str], Tally]) -> dict[str, int]:
+def _all_states(kind: str, states: Iterable[str], tallied: defaultdict[tuple[str, str], Tally]) -> dict[str, int]:
     """How many are in each of `states`, nothing left out: a series that vanishes at 0 can't be watched."""
-    return {str(state): tallied[kind, state].number if (kind, state) in tallied else 0 for state in states}
+    return {str(state): tallied[kind, state].number for state in states}

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _S = PlacementState
-
-
 _CHANCE: Final = random.Random()  # noqa: S311 (it spreads load, and keeps no secret)
 
 

@@ -15,7 +15,7 @@ from bitdew.core.errors import error
 from .settings import DH_PARAMETERS, set_transfer_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from bitdew.core.host import Endpoint
 
@@ -33,7 +33,7 @@ def enter(
     session: lt.session,
     transfer: Transfer,
     credentials: SwarmCredentials,
-    peers: Iterable[Endpoint],
+    peers: Collection[Endpoint],
     have: bytes | None,
     unfinished: Mapping[int, Sequence[bool]],
     complete: bool,
@@ -60,7 +60,7 @@ def enter(
     handle = session.add_torrent(params)
     set_transfer_limits(handle, limits)
     handle.set_ssl_certificate_buffer(credentials.certificate, credentials.private_key, DH_PARAMETERS)
-    if peers and not complete:
+    if peers:
         _await_look(handle)
     handle.resume()
     return handle, doubt

@@ -14,6 +14,7 @@ import pytest
 from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.client.enrolment import enrol
+from bitdew.composition import Service
 from bitdew.core.attribute import Attribute
 from bitdew.core.ids import HostId, new_uid
 from bitdew.core.orders import OrderKind
@@ -200,3 +201,21 @@ def until() -> Callable[..., Awaitable[Any]]:
             return answer
 
     return wait
+
+
+# Two services ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def leading(postgres_url: str) -> AsyncIterator[Grid]:
+    """The one of two services on one database that leads."""
+    async with Grid(0, database=postgres_url, planner=PlannerSettings()) as grid:
+        await grid.service.rooms.leadership.gained()
+        yield grid
+
+
+@pytest.fixture
+async def second(leading: Grid) -> AsyncIterator[Service]:
+    """The one that follows."""
+    async with leading.another_service("second") as service:
+        yield service

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.client.enrolment import enrol
 from bitdew.client.grid import BitDew
@@ -31,18 +30,9 @@ Until = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-async def grid(postgres_url: str) -> AsyncIterator[Grid]:
+def grid(leading: Grid) -> Grid:
     """The service that leads."""
-    async with Grid(0, database=postgres_url, planner=PlannerSettings()) as grid:
-        await grid.service.rooms.leadership.gained()
-        yield grid
-
-
-@pytest.fixture
-async def second(grid: Grid) -> AsyncIterator[Service]:
-    """The service that follows."""
-    async with grid.another_service("second") as service:
-        yield service
+    return leading
 
 
 @pytest.fixture

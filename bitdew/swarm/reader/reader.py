@@ -16,8 +16,8 @@ from bitdew.core.blocks import is_zeros, length_of_piece, root_of
 from bitdew.core.content import root_of_piece
 from bitdew.core.errors import BitDewError, error
 
+from ..seeder.wire import READER
 from .sources import Sources
-from .wire import ID
 
 if TYPE_CHECKING:
     import ssl
@@ -73,7 +73,7 @@ class PieceReader:
         self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sources = Sources(
-            metainfo, context, ID + secrets.token_bytes(12), who, came=self._came, stirred=self._stirred.set
+            metainfo, context, READER + secrets.token_bytes(12), who, came=self._came, stirred=self._stirred.set
         )
 
     async def __aenter__(self) -> Self:

@@ -1,25 +1,27 @@
 """The peer wire protocol as far as somebody who only sends needs it: read, bounded, and written.
 
 Pure: bytes in, messages out. The forms are those of BEP 3, of the fast extension (BEP 6) and of v2 (BEP 52). Extensions
-are not offered, so that none has to be read.
+are not offered, so that none has to be read. What holds for one who only asks too stands here (`reader/wire`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from bitdew.core.content import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+M = TypeVar("M")
+
 PROTOCOL: Final = b"\x13BitTorrent protocol"
 HANDSHAKE_BYTES: Final = len(PROTOCOL) + 8 + 20 + 20
 _RESERVED: Final = bytes((0, 0, 0, 0, 0, 0, 0, 0x04 | 0x10))
 """What we can do: the fast extension, and v2."""
 _LONGEST_BESIDE_BITFIELDS: Final = 64 * 1024
-"""Bytes of any other message: the longest that a peer may send us is a list of hashes, which we did not ask for."""
+"""Bytes of any other message: longer than a block, and than a list of hashes, which we did not ask for."""
 
 KEEP_ALIVE: Final = bytes(4)
 UNCHOKE: Final = b"\0\0\0\1\1"
@@ -97,6 +99,11 @@ def have(piece: int) -> bytes:
     return b"\0\0\0\5\4" + piece.to_bytes(4, "big")
 
 
+def place_of(block: Request) -> bytes:
+    """How a block is named."""
+    return block.piece.to_bytes(4, "big") + block.start.to_bytes(4, "big") + block.length.to_bytes(4, "big")
+
+
 def block_header(block: Request) -> bytes:
     """What stands before the bytes of a block."""
     return (
@@ -106,8 +113,7 @@ def block_header(block: Request) -> bytes:
 
 def reject(block: Request) -> bytes:
     """The block will not be sent."""
-    head = b"\0\0\0\x0d\x10" + block.piece.to_bytes(4, "big")
-    return head + block.start.to_bytes(4, "big") + block.length.to_bytes(4, "big")
+    return b"\0\0\0\x0d\x10" + place_of(block)
 
 
 def hash_reject(request: HashRequest) -> bytes:
@@ -115,16 +121,17 @@ def hash_reject(request: HashRequest) -> bytes:
     return (1 + len(request.body)).to_bytes(4, "big") + b"\x17" + request.body
 
 
-class Reader:
-    """Turns what a peer sends, after the handshake and in any parts, into messages."""
+class Framed(Generic[M]):
+    """Cuts what a peer sends, after the handshake and in any parts, into messages; a subclass says what they mean."""
 
     def __init__(self, pieces: int) -> None:
         self._pieces = pieces
         self._field = -(-pieces // 8)
+        self._longest = max(_LONGEST_BESIDE_BITFIELDS, 1 + self._field)
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are whole now; those that mean nothing to a sender are left out.
+    def feed(self, data: bytes) -> Iterator[M]:
+        """The messages that are whole now; those that mean nothing here are left out.
 
         Raises:
             WireError: what came is no message, too long, or about a piece that does not exist.
@@ -135,16 +142,31 @@ class Reader:
         try:
             while len(rest) - at >= 4:
                 length = int.from_bytes(rest[at : at + 4], "big")
-                if length > max(_LONGEST_BESIDE_BITFIELDS, 1 + self._field):
+                if length > self._longest:
                     raise WireError(f"a message of {length} bytes")
                 if len(rest) - at - 4 < length:
                     break
-                body = bytes(rest[at + 4 : at + 4 + length])
-                at += 4 + length
-                if body and (message := self._message(body[0], body[1:])) is not None:
+                start, at = at + 4, at + 4 + length
+                if not length:
+                    continue
+                message = self._message(rest[start], bytes(memoryview(rest)[start + 1 : at]))
+                if message is not None:
                     yield message
         finally:
             del rest[:at]
+
+    def _message(self, kind: int, body: bytes) -> M | None:
+        raise NotImplementedError
+
+    def _piece(self, body: bytes) -> int:
+        piece = int.from_bytes(body[:4], "big")
+        if piece >= self._pieces:
+            raise WireError(f"piece {piece} of {self._pieces}")
+        return piece
+
+
+class Reader(Framed[Message]):
+    """What one who asks may say to one who only sends."""
 
     def _message(self, kind: int, body: bytes) -> Message | None:
         match kind:
@@ -170,9 +192,3 @@ class Reader:
                 raise WireError(f"message {kind} with {len(body)} bytes")
             case _:
                 return None
-
-    def _piece(self, body: bytes) -> int:
-        piece = int.from_bytes(body[:4], "big")
-        if piece >= self._pieces:
-            raise WireError(f"piece {piece} of {self._pieces}")
-        return piece

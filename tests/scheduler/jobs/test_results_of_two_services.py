@@ -15,7 +15,6 @@ from bitdew.catalog.database import Database
 from bitdew.scheduler.jobs.records import ResultRecord
 from bitdew.scheduler.jobs.result_store import ResultStore, add_result
 from bitdew.scheduler.jobs.store import JobStore
-from bitdew.scheduler.planner import PlannerSettings
 
 from bitdew.composition import Service
 from bitdew.core.errors import BitDewError
@@ -32,18 +31,9 @@ Twin = Callable[[JobHost], Awaitable[JobHost]]
 
 
 @pytest.fixture
-async def grid(postgres_url: str) -> AsyncIterator[Grid]:
+def grid(leading: Grid) -> Grid:
     """The service that leads."""
-    async with Grid(0, database=postgres_url, planner=PlannerSettings()) as grid:
-        await grid.service.rooms.leadership.gained()
-        yield grid
-
-
-@pytest.fixture
-async def second(grid: Grid) -> AsyncIterator[Service]:
-    """The service that follows."""
-    async with grid.another_service("second") as service:
-        yield service
+    return leading
 
 
 @pytest.fixture
