@@ -114,12 +114,12 @@ def _children() -> dict[int, str]:
         try:
             with open(f"/proc/{process}/cmdline", "rb") as file:
                 command = file.read().replace(b"\0", b" ").decode(errors="replace")
-            with open(f"/proc/{process}/comm") as file:
-                name = file.read().strip()
+            with open(f"/proc/{process}/stat") as file:
+                name, _, state = file.read().partition("(")[2].rpartition(") ")
         except OSError:  # it ended while we looked
             continue
-        # One without words has ended: nobody has waited for it yet.
-        if command and not any(serving in command for serving in SERVING_ALL):
+        # A zombie has ended, and was not waited for yet. One that has no words may be about to start.
+        if state[0] not in "ZX" and not any(serving in command for serving in SERVING_ALL):
             found[process] = name
         waiting += _children_of(process)
     return found

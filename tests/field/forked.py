@@ -54,7 +54,10 @@ class ForkedCommands:
         asked = json.dumps([list(words), environment, os.getcwd()]).encode()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, socket.socket(socket.AF_UNIX) as line:
             line.settimeout(seconds)
-            line.connect(self._path)
+            try:
+                line.connect(self._path)
+            except ConnectionRefusedError as refused:
+                raise RuntimeError(f"what forks commands has ended: {self._process.poll()}") from refused
             socket.send_fds(line, [len(asked).to_bytes(4)], [out.fileno(), err.fileno()])
             line.sendall(asked)
             code = int(line.recv(16) or b"-1")
