@@ -40,6 +40,9 @@ END_SECONDS: Final = 3.0
 and what is left of them comes late."""
 MOST_FAVOUR: Final = 4.0
 LEAST_FAVOUR: Final = 0.1
+FAVOUR_SECONDS: Final = 0.25
+"""No peer is shown more by favour than the whole uplink sends in this time. What lies there unasked is kept from the
+others: where 16 hosts were shown twelve pieces each of a slow uplink, the last pieces were out seconds late."""
 PACE_MEMORY: Final = 0.9
 """What is left of the pace that was known before, after each measurement."""
 
@@ -183,7 +186,8 @@ class Offer:
             # Nothing fresh has to be spared for somebody else. With its share of the uplink at hand, a peer makes up
             # here for what others fail to send it for a moment: a full link that idles is lost for good.
             rate = max(rate, self._turns.best / len(self._peers))
-        return min(MOST_AHEAD, favour * max(LEAST_AHEAD, AHEAD_SECONDS * rate))
+        plain = max(LEAST_AHEAD, AHEAD_SECONDS * rate)
+        return min(favour * plain, max(plain, FAVOUR_SECONDS * self._turns.best), MOST_AHEAD)
 
     def _on_tick(self) -> None:
         self._tick = None

@@ -16,6 +16,7 @@ from bitdew.core.errors import HostError, UserError
 from bitdew.core.host import Endpoint
 from bitdew.swarm.credentials import SwarmCredentials
 from bitdew.swarm.seeder import wire
+from bitdew.swarm.seeder.offer import LEAST_AHEAD, TICK_SECONDS
 from bitdew.swarm.seeder.seeder import Seeder
 from bitdew.swarm.settings import SwarmLimits
 from bitdew.trust.authority import Authority
@@ -316,6 +317,16 @@ async def test_when_all_pieces_are_out_one_who_is_behind_may_ask_for_any(seeder,
     start = last * content.piece_length
     assert block[8:] == sample.path.read_bytes()[start : start + 16384]
     assert offer.uploaded == 16384
+
+
+async def test_one_who_is_behind_and_asks_for_nothing_keeps_few_pieces_from_the_others(seeder, sample, join) -> None:
+    await seeder.add(sample.metainfo, sample.path)
+    content = sample.metainfo.content
+    await join(sample.metainfo, set(range(content.pieces // 2)))
+    behind = await join(sample.metainfo, set())
+    await behind.hear(4, -(-LEAST_AHEAD // content.piece_length))
+    with pytest.raises(TimeoutError):  # though it is favoured from the first measurement on
+        await asyncio.wait_for(behind.hear(4), 4 * TICK_SECONDS)
 
 
 async def test_when_all_pieces_are_out_those_who_will_soon_be_whole_may_ask_for_any(seeder, sample, join) -> None:
