@@ -46,7 +46,7 @@ from bitdew.trust.roles import Role
 from bitdew.trust.tls import server_context, use_pair
 from bitdew.wire.models import EnrolRequest
 from bitdew.wire.pacing import Pace
-from bitdew.wire.server import new_application
+from bitdew.wire.server import new_application, new_runner
 
 log = structlog.get_logger(__name__)
 
@@ -229,10 +229,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def _web(self, app: web.Application, tls: ssl.SSLContext) -> AsyncIterator[None]:
         settings = self.settings
-        # Compressed bodies are refused: what a few bytes would become is not bounded, and a bad one would fill the log.
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=WEB_SECONDS, handle_signals=False, auto_decompress=False
-        )
+        runner = new_runner(app, shutdown_timeout=WEB_SECONDS)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, backlog=1024)

@@ -9,6 +9,7 @@ kind of program, a `TextReply`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from weakref import WeakKeyDictionary
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from bitdew.core.errors import BitDewError, error
@@ -189,6 +191,31 @@ def new_application(guard: Guard) -> web.Application:
     app = web.Application(middlewares=[_answer_errors], client_max_size=limits.BODY)
     app[GUARD] = guard
     return app
+
+
+def new_runner(app: web.Application, *, shutdown_timeout: float) -> web.AppRunner:
+    """What runs `app`, and gives its requests `shutdown_timeout` seconds to end.
+
+    Compressed bodies are refused: what a few bytes would become is not bounded.
+    """
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=shutdown_timeout,
+        handle_signals=False,
+        auto_decompress=False,
+        logger=_HttpLog(logging.getLogger("bitdew.http"), {}),
+    )
+
+
+class _HttpLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's log. Bytes that are no HTTP are no fault of ours: they get a line, where it would print a traceback."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        if isinstance(exc_info, HttpProcessingError):
+            log.info("what came is no HTTP", caller=args[0], why=exc_info.message.partition("\n")[0])
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 def _serve(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

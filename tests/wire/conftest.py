@@ -15,7 +15,7 @@ from bitdew.trust.authority import Authority
 from bitdew.trust.keys import KeyPair, certificate_request, new_key
 from bitdew.trust.roles import Role
 from bitdew.trust.tls import client_context, server_context
-from bitdew.wire.server import Routes, new_application
+from bitdew.wire.server import Routes, new_application, new_runner
 from bitdew.wire.transport import Transport
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Wire:
 
     async def serve_app(self, app: web.Application, context: ssl.SSLContext | None = None) -> str:
         """Serve any application over TLS; the URL."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handle_signals=False, auto_decompress=False)
+        runner = new_runner(app, shutdown_timeout=0.2)
         await runner.setup()
         self._exits.push_async_callback(_end_web, runner)
         context = context or await asyncio.to_thread(self.parties.server)

@@ -306,6 +306,28 @@ async def test_an_error_of_a_room_arrives_as_it_was_raised(wire) -> None:
 
 
 @pytest.mark.parametrize(
+    ("nonsense", "lines"),
+    [
+        (b"\0\1\2\r\n\r\n", 0),
+        (b"GET /x HTTP/one\r\n\r\n", 1),
+        (b"GET /x HTTP/1.1\r\nHost : x\r\n\r\n", 1),
+        (b"GET /x HTTP/1.1\r\nA: " + b"a" * 9000, 1),
+    ],
+    ids=["binary", "no version", "no header", "a header without end"],
+)
+async def test_what_is_no_http_is_refused_and_logged_in_a_line_at_most(
+    wire, caplog, nonsense: bytes, lines: int
+) -> None:
+    url = await wire.serve(Routes())
+    with structlog.testing.capture_logs() as logged:
+        status, reply = await raw(wire, url, nonsense)
+    assert (status, b"Traceback" in reply) == (400, False)
+    assert [(line["event"], line["caller"]) for line in logged] == [("what came is no HTTP", "127.0.0.1")] * lines
+    assert not any("\n" in line["why"] for line in logged)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
     "fault",
     [ValueError("secret"), ConnectionRefusedError("secret"), TimeoutError("secret"), KeyError("secret")],
     ids=lambda fault: type(fault).__name__,
