@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -445,3 +446,24 @@ async def test_a_job_ends_with_its_warden(namespaces: bool, runner: Runner, tmp_
     report = await job.wait()
     assert report.outcome == "lost"
     assert left_of(marker) == []
+
+
+def test_nothing_begins_under_a_warden_that_was_killed_a_moment_before(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    spec = [
+        *(("uid", "f" * 32), ("attempt", "1"), ("program", "/bin/sh"), ("means", plan.PIDS)),
+        *(("anything", "no"), ("network", "no")),
+        *(("argument", word) for word in ("sh", "-c", f"touch {began}")),
+        *((name, "1") for name in ("runtime", "memory", "cpus", "processes", "disk", "files", "log", "lease", "grace")),
+    ]
+    fields.write(str(tmp_path / plan.SPEC), spec)
+    # The kernel tells a child of its parent's end only if that comes after the child has asked to be told.
+    script = (
+        "import os, sys; sys.path.append(sys.argv[1]); from warden import first, plan\n"
+        "if not (gone := os.fork()): os._exit(0)\n"
+        "warden = os.pidfd_open(gone); os.waitpid(gone, 0)\n"
+        f"first.keep_together(plan.read_spec({str(tmp_path / plan.SPEC)!r}), '.', '.', 0, first.Pipes(1, 1, 1), warden)"
+    )
+    words = [sys.executable, "-I", "-S", "-c", script, str(Path(folder.__file__).parent)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, timeout=30, check=False)
+    assert (done.returncode, done.stdout, began.exists()) == (1, b"", False)

@@ -7,6 +7,7 @@ end. Whatever goes wrong here is told by a pipe, and no process comes back from 
 from __future__ import annotations
 
 import os
+import select
 
 from . import confine, kernel, tree
 from .plan import MOUNTS, PIDS
@@ -37,7 +38,8 @@ def keep_together(spec: Spec, work: str, scratch: str, user: int, pipes: Pipes, 
     """Be the job's first process: start the command, adopt what it leaves, tell its status, and go.
 
     If the warden is killed, this process kills the job: by its own end where it is the first one of a namespace of
-    processes, and else one by one.
+    processes, and else one by one. `warden` is a pidfd of it: from inside a namespace of processes nothing else tells
+    whether it was killed before the kernel had been told what is to happen then.
     """
     try:
         os.setsid()
@@ -46,8 +48,9 @@ def keep_together(spec: Spec, work: str, scratch: str, user: int, pipes: Pipes, 
             kernel.on_signal(tree.TERMINATE, _end_all)
         kernel.adopt_orphans()
         kernel.die_with_parent(tree.KILL if PIDS in spec.means else tree.TERMINATE)
-        if PIDS not in spec.means and os.getppid() != warden:
+        if select.select([warden], [], [], 0)[0]:
             os._exit(1)
+        os.close(warden)
         confine.settle(spec.means, confine.view_of(spec, work, scratch, user))
         command = os.fork()
         if command == 0:

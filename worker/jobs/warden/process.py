@@ -136,13 +136,13 @@ class Warden:
             for owned in (self._work, self._scratch, prints):
                 os.chown(owned, user, user)
         confine.enter(self._spec.means)
-        warden = os.getpid()
+        warden = os.pidfd_open(os.getpid())
         self._first = self._watch.first = os.fork()
         if self._first == 0:
             for descriptor in (printed, status, fault):
                 os.close(descriptor)
             first.keep_together(self._spec, self._work, self._scratch, user, first.Pipes(prints, tells, fails), warden)
-        for descriptor in (prints, tells, fails):
+        for descriptor in (prints, tells, fails, warden):
             os.close(descriptor)
         kernel.hide_from_debuggers()
         return printed, status, fault
