@@ -213,7 +213,7 @@ class _HttpLog(logging.LoggerAdapter[logging.Logger]):
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
         if isinstance(exc_info, HttpProcessingError):
-            log.info("what came is no HTTP", caller=args[0], why=exc_info.message.partition("\n")[0])
+            log.info("what came is no HTTP", caller=next(iter(args), None), why=exc_info.message.partition("\n")[0])
         else:
             super().exception(msg, *args, exc_info=exc_info, **more)
 
