@@ -213,7 +213,8 @@ class _HttpLog(logging.LoggerAdapter[logging.Logger]):
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
         if isinstance(exc_info, HttpProcessingError):
-            log.info("what came is no HTTP", caller=next(iter(args), None), why=exc_info.message.partition("\n")[0])
+            why = exc_info.message.partition("\n")[0].rstrip(":")  # what came itself stands in the lines that follow
+            log.info("what came is no HTTP", caller=next(iter(args), None), why=why)
         else:
             super().exception(msg, *args, exc_info=exc_info, **more)
 
