@@ -17,6 +17,8 @@ IP: Final = shutil.which("ip") or "/usr/sbin/ip"
 TC: Final = shutil.which("tc") or "/usr/sbin/tc"
 BURST: Final = "128kb"
 LATENCY: Final = "30ms"
+UNLIMITED_SEGMENTS: Final = "65535"
+"""What a device has by default."""
 PREFIX: Final = "10.77.0."
 
 
@@ -64,6 +66,9 @@ class Network:
             if mbit:
                 shaping = ["tbf", "rate", f"{mbit:g}mbit", "burst", BURST, "latency", LATENCY]
                 subprocess.run([TC, "-n", where, "qdisc", "add", "dev", device, "root", *shaping], check=True)
+            # A real link carries, queues and loses packets one by one. Between namespaces the kernel would hand over
+            # up to 64 KB in one, of which the queue of a slow link holds two, and loses one whole.
+            self._ip("-n", where, "link", "set", device, "gso_max_segs", "1" if mbit else UNLIMITED_SEGMENTS)
 
     def carried(self, number: int) -> tuple[int, int]:
         """Bytes that a host's link has carried away from it, and to it, everything included."""
