@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bitdew.catalog.database import Base, Database
+from bitdew.catalog.leadership import Leadership
+from bitdew.catalog.tallies import Tallying
 from bitdew.scheduler.figure_store import FigureStore
 from bitdew.scheduler.summary_store import SummaryStore
 from sqlalchemy import JSON, Table, create_engine, select, text
 
+from bitdew.clock import SystemClock
 from bitdew.testing.postgres import PostgresServer, find_postgres
 
 sys.path.append(str(Path(__file__).parent))  # the Makefile starts Python with PYTHONSAFEPATH
@@ -128,8 +131,18 @@ def make(path: Path, data: int, hosts: int, done: int) -> None:
                 for n in range(MOVING + done)
             ),
         )
+    asyncio.run(fold(path))
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+async def fold(path: Path) -> None:
+    """Make few tallies of a million, as the leader does every ten seconds: here all rows came at once."""
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    try:
+        await Tallying(database, Leadership(database), SystemClock()).fold()
+    finally:
+        await database.close()
 
 
 def text_of(moment: datetime) -> str:
