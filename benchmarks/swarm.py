@@ -171,6 +171,7 @@ def run_row(row: Row, report: Report, runs: int, peers: bool) -> None:
             report.add(f"{row}: {name}, efficiency", row.least / took, f"T_min / {took:.1f} s{load()}")
             best = min(times["bitdew"])
             report.add(f"{row}: {name} / BitDew", took / best, "time over BitDew's best", at_least=1.0)
+        report.note(f"{row}: TCP is controlled by {bed.network.control}.")
     report.keep(str(row), {"seconds": times, "sent": sent, "least": row.least, "central_bound": row.central})
 
 

@@ -2,7 +2,8 @@
 
 Owns the namespaces, which go when the benchmark ends. Each link is shaped in both directions by the kernel's token
 bucket filter. The bridge stands in a namespace of its own, so that nothing of the machine's own network is touched.
-Needs root, and iproute2.
+TCP is controlled there by CUBIC, as on the PCs of volunteers (the default of Linux, Windows and macOS, RFC 9438), and
+not by what this machine has. Needs root, and iproute2.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,16 +22,31 @@ LATENCY: Final = "30ms"
 UNLIMITED_SEGMENTS: Final = "65535"
 """What a device has by default."""
 PREFIX: Final = "10.77.0."
+USUAL: Final = "cubic"
+_TCP: Final = Path("/proc/sys/net/ipv4")
+_ALLOWED: Final = _TCP / "tcp_allowed_congestion_control"
 
 
 class Network:
-    """Namespaces joined by a bridge. A context manager."""
+    """Namespaces joined by a bridge. A context manager.
+
+    Attributes:
+        control: The congestion control of TCP on the hosts: CUBIC, or where the kernel has none, this machine's.
+    """
 
     def __init__(self) -> None:
+        self.control = (_TCP / "tcp_congestion_control").read_text().strip()
+        self._allowed: str | None = None  # what is to be put back
         self._stem = f"bd{os.getpid() % 100000}"
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
+        if USUAL in (_TCP / "tcp_available_congestion_control").read_text().split():
+            self.control = USUAL
+            allowed = _ALLOWED.read_text().strip()
+            if USUAL not in allowed.split():  # a namespace may use what is allowed to everybody, and nothing else
+                self._allowed = allowed
+                _ALLOWED.write_text(f"{allowed} {USUAL}")
         self._add("sw")
         self._ip("-n", self._name("sw"), "link", "add", "br0", "type", "bridge")
         self._ip("-n", self._name("sw"), "link", "set", "br0", "up")
@@ -40,6 +57,8 @@ class Network:
     ) -> None:
         for name in reversed(self._made):
             self._ip("netns", "del", name)
+        if self._allowed is not None:
+            _ALLOWED.write_text(self._allowed)
 
     def host(self, number: int, mbit: float) -> list[str]:
         """A host whose link carries `mbit` Mbit/s each way, 0 for no limit; the words that run a command on it.
@@ -55,6 +74,7 @@ class Network:
         self._ip("-n", name, "addr", "add", f"{address(number)}/24", "dev", near)
         self._ip("-n", name, "link", "set", near, "up")
         self._ip("-n", name, "link", "set", "lo", "up")
+        self._ip("netns", "exec", name, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self.control}")
         self.shape(number, mbit)
         return [IP, "netns", "exec", name]
 
