@@ -12,6 +12,7 @@ from bitdew.core.ids import Uid
 from bitdew.core.states import HostState
 
 from .actions import Drop
+from .counting import retry_time
 from .eligibility import fullness
 from .ledger import Ledger, tie_break
 from .rows import PlacementRow
@@ -52,7 +53,8 @@ def may_go(ledger: Ledger, uid: Uid) -> str:
         return "no copies are wanted"
     if settled >= tally.replica:
         return f"{settled} of {tally.replica} copies elsewhere are settled"
-    no_better = not under_way and not tally.failed and not {uid} & (ledger.held_back | ledger.cut_short)
+    awaited = any(retry_time(row, ledger.settings) > ledger.now for row in tally.failed)  # later it is placed, or never
+    no_better = not under_way and not awaited and not {uid} & (ledger.held_back | ledger.cut_short)
     if settled and tally.missing(0) and no_better:
         return f"{settled} copies elsewhere are settled, and there is no better host"
     return ""

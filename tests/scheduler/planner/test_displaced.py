@@ -58,6 +58,16 @@ def test_a_better_host_that_failed_is_waited_for(w, dropped):
     assert w.plan().wake_at == w.now + w.settings.retry_first
 
 
+@pytest.mark.parametrize(
+    "hinder", [lambda w: w.turn("l2", HostState.BANNED), lambda w: w.relabel("l2", site="nancy")], ids=["banned", "moved"]
+)
+def test_a_better_host_that_failed_and_can_not_be_tried_again_is_not_waited_for(w, dropped, hinder):
+    hinder(w.copy("l1").copy("l2", P.FAILED, failures=1, since=w.now))
+    w.pass_time(minutes=2)
+    assert set(dropped(w.plan())) == {"o1", "o2"}
+    assert "and there is no better host" in w.plan().actions[0].cause
+
+
 def test_copies_that_nobody_wants_shrink_to_one_though_all_are_displaced(w, dropped):
     w.wish(replica=0)
     assert len(dropped(w.plan())) == 1
