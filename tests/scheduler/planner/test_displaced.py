@@ -59,7 +59,9 @@ def test_a_better_host_that_failed_is_waited_for(w, dropped):
 
 
 @pytest.mark.parametrize(
-    "hinder", [lambda w: w.turn("l2", HostState.BANNED), lambda w: w.relabel("l2", site="nancy")], ids=["banned", "moved"]
+    "hinder",
+    [lambda w: w.turn("l2", HostState.BANNED), lambda w: w.relabel("l2", site="nancy")],
+    ids=["banned", "moved"],
 )
 def test_a_better_host_that_failed_and_can_not_be_tried_again_is_not_waited_for(w, dropped, hinder):
     hinder(w.copy("l1").copy("l2", P.FAILED, failures=1, since=w.now))
