@@ -11,6 +11,7 @@ certificate in force.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +21,12 @@ from bitdew.core.content import BLOCK, leaves_of
 from bitdew.core.errors import BitDewError, error
 from bitdew.swarm.bitfield import packed
 from bitdew.swarm.disk_file import DiskFile
+from bitdew.wire.cutting import in_parts
 
 from .link import is_passing, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 
     from bitdew.core.content import Content
 
@@ -40,6 +42,12 @@ LOOK_SECONDS: Final = 0.25
 
 PART: Final = 64 * 2**20
 """Bytes that are asked for at a time."""
+
+WRITES: Final = 3
+"""Pieces that are verified and written at the same time, while the next one comes."""
+
+WRITTEN: Final = 32 * 2**20
+"""Bytes of these at most, unless one piece alone has more."""
 
 RUNS: Final = 4
 """Runs of blocks that are asked for at the same time, where only some of a piece are missing: each is a request."""
@@ -71,6 +79,7 @@ class Download:
         self._away_since = 0.0
         self._file = DiskFile(around.storage.path(content.root), content, read_only=False)
         self._have = [False] * content.pieces
+        self._at_once = max(1, min(WRITES, WRITTEN // content.piece_length))
         self._next = 0  # every piece before it is there
         self._partly: Collection[int] = ()
 
@@ -135,30 +144,33 @@ class Download:
 
     async def _fetch_part(self) -> None:
         """Fetch the first pieces that are missing, as many as a part has."""
-        content, around = self.content, self._around
-        first, end = self._gap()
-        path, start = f"/v1/content/{content.root}", first * content.piece_length
-        stop = min(end * content.piece_length, content.size)
-        buffer, number = bytearray(), first
-        writing: asyncio.Future[None] | None = None  # one piece is verified and written while the next one comes
+        content, (first, end) = self.content, self._gap()
+        lengths = [length_of_piece(content, number) for number in range(first, end)]
+        start = first * content.piece_length
+        writing: deque[asyncio.Future[None]] = deque()  # pieces are verified and written while the next ones come
         try:
-            async with aclosing(around.link.download(path, start, stop)) as chunks:
-                async for chunk in chunks:
-                    self.received += len(chunk)
-                    self.fault = None
-                    await around.bandwidth.take(len(chunk), content.root)
-                    buffer += chunk
-                    while number < end and len(buffer) >= (length := length_of_piece(content, number)):
-                        if writing is not None:
-                            await writing
-                        writing = asyncio.ensure_future(self._put(number, bytes(buffer[:length])))
-                        del buffer[:length]
-                        number += 1
-            if writing is not None:
-                await writing
+            came = self._chunks(start, start + sum(lengths))
+            async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
+                number = first
+                async for piece in pieces:
+                    if len(writing) >= self._at_once:
+                        await writing.popleft()
+                    writing.append(asyncio.ensure_future(self._put(number, piece)))
+                    number += 1
+            while writing:
+                await writing.popleft()
         finally:
-            if writing is not None:
-                await asyncio.gather(writing, return_exceptions=True)
+            await asyncio.gather(*writing, return_exceptions=True)
+
+    async def _chunks(self, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """The bytes from `start` up to, not including, `stop`, as they come, at the pace that is allowed."""
+        around = self._around
+        async with aclosing(around.link.download(f"/v1/content/{self.content.root}", start, stop)) as chunks:
+            async for chunk in chunks:
+                self.received += len(chunk)
+                self.fault = None
+                await around.bandwidth.take(len(chunk), self.content.root)
+                yield chunk
 
     def _gap(self) -> tuple[int, int]:
         """The first missing piece, and the one behind the last that is missing as a whole after it within a part."""
@@ -184,16 +196,9 @@ class Download:
         self.done += length_of_piece(self.content, number)
 
     async def _fetch_run(self, map_: BlockMap, first: int, end: int) -> None:
-        content, around, came = self.content, self._around, bytearray()
-        start = first * BLOCK
-        path, stop = f"/v1/content/{content.root}", start + map_.length(first, end)
-        async with aclosing(around.link.download(path, start, stop)) as chunks:
-            async for chunk in chunks:
-                self.received += len(chunk)
-                self.fault = None
-                await around.bandwidth.take(len(chunk), content.root)
-                came += chunk
-        raw = bytes(came)
+        content, around, start = self.content, self._around, first * BLOCK
+        async with aclosing(self._chunks(start, start + map_.length(first, end))) as chunks:
+            raw = b"".join([chunk async for chunk in chunks])
         hashes = await asyncio.to_thread(leaves_of, raw)
         if any(map_.leaf(block) != leaf for block, leaf in enumerate(hashes, first)):
             raise self._wrong(first * BLOCK // content.piece_length)

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from bitdew.core.blocks import length_of_piece
 from bitdew.core.content import root_of_piece
 from bitdew.core.errors import BitDewError, error
+from bitdew.wire.cutting import in_parts
 
 from .link import is_passing
 from .turns import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 
     from bitdew.core.content import Content
     from bitdew.core.host import Endpoint
@@ -136,18 +138,22 @@ class Help:
         return True
 
     async def _fetch(self, content: Content, part: range) -> None:
-        start, stop = part.start * content.piece_length, min(part.stop * content.piece_length, content.size)
-        buffer, number = bytearray(), part.start
-        around, path = self._around, f"/v1/help/{content.root}"
-        async with aclosing(around.link.download(path, start, stop)) as chunks:
+        lengths = [length_of_piece(content, number) for number in part]
+        start = part.start * content.piece_length
+        came = self._chunks(content, start, start + sum(lengths))
+        async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
+            number = part.start
+            async for piece in pieces:
+                await self._give(content, number, piece)
+                number += 1
+
+    async def _chunks(self, content: Content, start: int, stop: int) -> AsyncGenerator[bytes]:
+        around = self._around
+        async with aclosing(around.link.download(f"/v1/help/{content.root}", start, stop)) as chunks:
             async for chunk in chunks:
                 self.received += len(chunk)
                 await around.bandwidth.take(len(chunk), content.root)
-                buffer += chunk
-                while buffer and len(buffer) >= (length := _length(content, number)):
-                    await self._give(content, number, bytes(buffer[:length]))
-                    del buffer[:length]
-                    number += 1
+                yield chunk
 
     async def _give(self, content: Content, number: int, piece: bytes) -> None:
         expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
@@ -178,8 +184,3 @@ class Help:
         else:
             seconds = NOBODY_SECONDS if is_passing(fault) else REFUSED_SECONDS
         return seconds * self._chance.uniform(0.5, 1.5)
-
-
-def _length(content: Content, number: int) -> int:
-    """Bytes of a piece: the last one may be short."""
-    return min(content.piece_length, content.size - number * content.piece_length)

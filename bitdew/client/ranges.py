@@ -16,6 +16,7 @@ from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot
 from bitdew.swarm.metainfo import read_metainfo
 from bitdew.wire import models as m
+from bitdew.wire.cutting import in_parts
 
 from .at_hosts import HostReads
 from .connection import name_part
@@ -135,20 +136,22 @@ class RangeCalls(HostReads):
 
     async def _pieces(self, content: Content, first: int, end: int) -> AsyncGenerator[tuple[int, bytes]]:
         """The pieces from `first` up to, not including, `end`, as they come from the repository, not verified."""
+        lengths = [length_of_piece(content, number) for number in range(first, end)]
+        start = first * content.piece_length
+        came = self._chunks(content, start, start + sum(lengths))
+        async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
+            async for raw in pieces:
+                yield first, raw
+                first += 1
+
+    async def _chunks(self, content: Content, start: int, stop: int) -> AsyncGenerator[bytes]:
         if self._line is None:
             raise RuntimeError("use `async with BitDew.connect() as ...`")
-        length, buffer, number = content.piece_length, bytearray(), first
-        stop = min(end * length, content.size)
-        async with aclosing(self._line.download(f"/v1/content/{content.root}", first * length, stop)) as chunks:
+        async with aclosing(self._line.download(f"/v1/content/{content.root}", start, stop)) as chunks:
             async for chunk in chunks:
                 await released()
                 await passing(len(chunk))
-                buffer += chunk
-                while number < end and len(buffer) >= (wanted := length_of_piece(content, number)):
-                    raw = bytes(memoryview(buffer)[:wanted])
-                    del buffer[:wanted]
-                    yield number, raw
-                    number += 1
+                yield chunk
 
     def _not_there(self, datum: m.DataView) -> BitDewError | None:
         """Why the repository need not be asked for a datum's bytes; None if it is to be."""
