@@ -272,12 +272,10 @@ async def opened(path: Path) -> AsyncIterator[World]:
     await engine.open()
     engine._surveying = False  # noqa: SLF001 - it would find that all is well, a million times
     intake = Intake(known, engine)
-    running = asyncio.create_task(intake.run())
     try:
         yield World(known, engine, intake)
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await intake.close()
         await database.close()
 
 

@@ -180,9 +180,7 @@ class Service:
             machines_idle=settings.machines_idle,
         )
         await self.rooms.open()
-        # Who waits for a report to be taken in is answered before the web ends.
-        intake = asyncio.create_task(self.rooms.intake.run(), name="intake")
-        exits.push_async_callback(_end, [intake])
+        exits.push_async_callback(self.rooms.intake.close)
 
         app = new_application(self.rooms.registry.guard)
         for routes in self.rooms.routes:
@@ -190,8 +188,8 @@ class Service:
         self._tls = await asyncio.to_thread(server_context, pair, self.authority.certificate)
         await exits.enter_async_context(self._web(app, self._tls))
         loops = [asyncio.create_task(loop, name=name) for name, loop in self.rooms.loops().items()]
-        self._loops = [intake, *loops, asyncio.create_task(self._renew(), name="renewal")]
-        exits.push_async_callback(_end, self._loops[1:])
+        self._loops = [*loops, asyncio.create_task(self._renew(), name="renewal")]
+        exits.push_async_callback(_end, self._loops)
         log.info("serving", url=self.url, home=str(settings.home))
 
     async def _join(self) -> Swarm:

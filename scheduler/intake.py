@@ -6,7 +6,6 @@ the facts lock, and stored in one transaction: a thousand hosts that report cost
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +13,10 @@ from typing import Final
 
 import structlog
 
+from bitdew.batching import Batcher
 from bitdew.core.errors import BitDewError
 from bitdew.core.ids import ContentRoot, HostId, Uid
 from bitdew.core.states import INTENDED, MACHINE, MachineState, PlacementState
-from bitdew.tasks import to_the_end
 from bitdew.wire.models import ConsoleChunk, PlacementReport, SyncRequest
 
 from ..catalog.data_store import Datum
@@ -31,6 +30,8 @@ from .records import DeploymentRecord, HostRecord, MachineRecord, PlacementRecor
 from .reports import judge_machine, judge_placement, vanished_machine, vanished_placement
 
 log = structlog.get_logger(__name__)
+Suspects = set[ContentRoot]
+"""Contents of which a host saw corrupt pieces."""
 TOGETHER: Final = 64
 """Reports that are taken in at once, at most."""
 _SETTLED: Final = frozenset({PlacementState.HELD, PlacementState.FAILED, PlacementState.GONE, PlacementState.LOST})
@@ -41,11 +42,10 @@ _FREED: Final = frozenset({PlacementState.GONE, PlacementState.FAILED, Placement
 
 @dataclass(slots=True)
 class _Said:
-    """One sync that is to be taken in, and the future of who waits for that."""
+    """One sync that is to be taken in."""
 
     host: HostId
     request: SyncRequest
-    taken: asyncio.Future[set[ContentRoot]]
 
 
 @dataclass(slots=True)
@@ -77,58 +77,35 @@ class Intake:
     def __init__(self, known: Known, engine: Engine) -> None:
         self._known = known
         self._engine = engine
-        self._queue: list[_Said] = []
-        self._more = asyncio.Event()
+        self._batcher: Batcher[_Said, Suspects] = Batcher(
+            self._take,
+            name="intake",
+            most=TOGETHER,
+            again_alone=lambda fault: not isinstance(fault, BitDewError),  # what one says must not harm the others
+            within=known.database.facts,
+        )
 
-    async def take_in(self, host: HostId, request: SyncRequest) -> set[ContentRoot]:
-        """Store what `host` says; the contents of which it saw corrupt pieces.
+    async def take_in(self, host: HostId, request: SyncRequest) -> Suspects:
+        """Store what `host` says; the contents of which it saw corrupt pieces. After a failure it says it again.
 
         Raises:
             UserError: `host.banned`, `input.invalid`.
+            HostError: `storage.failed`, `storage.full`.
         """
-        taken: asyncio.Future[set[ContentRoot]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Said(host, request, taken))
-        self._more.set()
-        return await taken
+        return await self._batcher.ask(_Said(host, request))
 
-    async def run(self) -> None:
-        """Take in what comes, until cancelled. Whoever still waits then is told that the service stops."""
-        try:
-            while True:
-                await self._more.wait()
-                batch, self._queue = self._queue[:TOGETHER], self._queue[TOGETHER:]
-                if not self._queue:
-                    self._more.clear()
-                await to_the_end(self._take_batch(batch))
-        finally:
-            for said in self._queue:
-                said.taken.cancel()
+    async def close(self) -> None:
+        """Return when all that came is taken in."""
+        await self._batcher.close()
 
-    async def _take_batch(self, batch: Sequence[_Said]) -> None:
-        try:
-            async with self._known.database.facts():
-                await self._take(batch)
-        except Exception as fault:  # whoever said it says it again
-            if not isinstance(fault, BitDewError):
-                log.exception("reports could not be taken in", hosts=len(batch))
-                if len(batch) > 1:  # what one host says must not harm the others
-                    for said in batch:
-                        await self._take_batch([said])
-                    return
-            for said in batch:
-                _refuse(said, fault)
-
-    async def _take(self, batch: Sequence[_Said]) -> None:
+    async def _take(self, batch: Sequence[_Said]) -> list[Suspects | Exception]:
         now = self._known.clock.now()
-        news, answers = _News(), list[tuple[_Said, set[ContentRoot]]]()
-        heard = [said for said in batch if self._hear(said, news)]
+        news = _News()
+        refused = [self._hear(said, news) for said in batch]
+        heard = [said for said, refusal in zip(batch, refused, strict=True) if refusal is None]
         facts = await self._facts(heard)
-        for said in heard:
-            try:
-                answers.append((said, await self._judge(said, facts, news, now)))
-            except Exception as fault:  # noqa: BLE001  (a report that can't be judged must not hold up the others')
-                log.error("a report can't be judged", host=self._known.hosts.name(said.host), why=repr(fault))  # noqa: TRY400
-                _refuse(said, fault)
+        judged = iter([await self._judged(said, facts, news, now) for said in heard])
+        outcomes = [next(judged) if refusal is None else refusal for refusal in refused]
         unsaved = self._known.hosts.unsaved({said.host for said in heard})
         told = _told(news, unsaved)
         try:
@@ -145,24 +122,22 @@ class Intake:
             self._engine.look_at(*told.data)
             self._engine.look_at_all()
             raise
-        for said, suspects in answers:
-            if said.request.full:
+        for said, outcome in zip(batch, outcomes, strict=True):
+            if said.request.full and not isinstance(outcome, Exception):
                 self._known.hosts.told_all(said.host, said.request.boot)
-            if not said.taken.done():
-                said.taken.set_result(suspects)
+        return outcomes
 
-    def _hear(self, said: _Said, news: _News) -> bool:
-        """Whether the host may say anything at all."""
+    def _hear(self, said: _Said, news: _News) -> BitDewError | None:
+        """Why the host may say nothing; None if it may."""
         try:
             change = self._known.hosts.take_in(said.host, said.request.generation, said.request.host)
         except BitDewError as fault:
-            _refuse(said, fault)
-            return False
+            return fault
         if change is not None:
             told = log.info if change.old is None or change.old.state is not change.new.state else log.debug
             told("host changed", host=change.new.name, state=str(change.new.state))
             news.hosts.append(change)
-        return True
+        return None
 
     async def _facts(self, batch: Sequence[_Said]) -> _Facts:
         store = self._known.store
@@ -183,7 +158,14 @@ class Intake:
 
     # Judging ------------------------------------------------------------------------------------------------------
 
-    async def _judge(self, said: _Said, facts: _Facts, news: _News, now: datetime) -> set[ContentRoot]:
+    async def _judged(self, said: _Said, facts: _Facts, news: _News, now: datetime) -> Suspects | Exception:
+        try:
+            return await self._judge(said, facts, news, now)
+        except Exception as fault:  # a report that can't be judged must not hold up the others'
+            log.exception("a report can't be judged", host=self._known.hosts.name(said.host))
+            return fault
+
+    async def _judge(self, said: _Said, facts: _Facts, news: _News, now: datetime) -> Suspects:
         host, request = said.host, said.request
         strangers = self._strangers(said, facts)
         reports = [report for report in request.placements if report.uid not in strangers]
@@ -313,8 +295,3 @@ def _told(news: _News, unsaved: Sequence[HostRecord]) -> Told:
     data = {uid for uid, _host in news.placements} | {machine.data for machine in news.machines.values()}
     topics = told_of(news.topics) if news.placements else tuple(news.topics)
     return Told(topics=topics, data=tuple(data), hosts=tuple(hosts))
-
-
-def _refuse(said: _Said, fault: Exception) -> None:
-    if not said.taken.done():  # else nobody waits for the answer any more
-        said.taken.set_exception(fault)

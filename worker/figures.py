@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bitdew.core.host import Endpoint
     from bitdew.swarm.progress import Progress
 
@@ -40,17 +38,7 @@ class Figures:
         )
 
 
-def figures_of(progress: Progress, repository: Endpoint, peers: Iterable[Endpoint]) -> Figures:
-    """The figures of a transfer in a swarm.
-
-    A peer whose port is not known is taken for the repository only where no other known one has its address.
-    """
-    from_repository = from_peers = 0
-    others = {peer.host for peer in peers}
-    for source, size in progress.received_from.items():
-        alone = source.port == 0 and source.host == repository.host and source.host not in others
-        if alone or source == repository:
-            from_repository += size
-        else:
-            from_peers += size
-    return Figures(from_repository, from_peers, progress.corrupt)
+def figures_of(progress: Progress, repository: Endpoint) -> Figures:
+    """The figures of a transfer in a swarm. The repository is dialled, and dials nobody: whoever came is another."""
+    from_repository = progress.received_from.get(repository, 0)
+    return Figures(from_repository, sum(progress.received_from.values()) - from_repository, progress.corrupt)

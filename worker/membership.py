@@ -134,5 +134,5 @@ class Membership:
         if self._download is not None:
             return Figures(from_repository=self._download.received, corrupt=self._download.corrupt)
         if self._transfer is not None:
-            return figures_of(self._transfer.progress, self.repository, self.peers)
+            return figures_of(self._transfer.progress, self.repository)
         return Figures()

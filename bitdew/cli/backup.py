@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitdew.core.errors import error
+from bitdew.meant import path_meant
 
 from .options import Home, Json
 from .output import Output
@@ -51,7 +52,7 @@ def backup(
 
     from .documents import BackupMade
 
-    output, target = Output(as_json=as_json), file.absolute()
+    output, target = Output(as_json=as_json), path_meant(file)
     configure_log(as_json=as_json, quiet=True)
     places = _places(home, database, authority, repository)
     with output.progress("Backing up") as report:
@@ -93,11 +94,12 @@ def restore(
 
     output = Output(as_json=as_json)
     configure_log(as_json=as_json, quiet=True)
+    file = path_meant(file)
     if not file.exists():
-        raise error("disk.file-missing", f"{file.absolute()} does not exist", path=str(file))
+        raise error("disk.file-missing", f"{file} does not exist", path=str(file))
     places = _places(home, database, authority, repository)
     with output.progress("Verifying") as report:
-        done = run(put_back(places, file.absolute(), now=SystemClock().now(), replace=force, report=report))
+        done = run(put_back(places, file, now=SystemClock().now(), replace=force, report=report))
     document = BackupRestored(
         home=str(places.home),
         made=done.about.made,
@@ -121,5 +123,5 @@ def _places(home: Path | None, database: str | None, authority: Path | None, rep
     from bitdew.catalog.backup import Places
     from bitdew.client.profiles import home_folder
 
-    chosen = (home or home_folder() / "service").absolute()
-    return Places.of(chosen, database, authority and authority.absolute(), repository and repository.absolute())
+    chosen = path_meant(home or home_folder() / "service")
+    return Places.of(chosen, database, authority and path_meant(authority), repository and path_meant(repository))

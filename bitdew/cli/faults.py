@@ -13,9 +13,12 @@ import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bitdew.core.errors import BitDewError, error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LOG_LIMIT: Final = 1024 * 1024
 """Bytes of the file of defects; past it, it starts anew."""
@@ -49,9 +52,10 @@ def as_dict(fault: BitDewError) -> dict[str, Any]:
     return {"key": fault.key, "message": fault.message, "why": fault.why, "do": fault.do, "fields": fields}
 
 
-def wrong_usage(message: str, command: str) -> BitDewError:
-    """The error for options and arguments that the command does not know."""
-    return error("input.invalid", message, do=f"See what it takes: {command} --help")
+def wrong_usage(message: str, command: str, meant: Sequence[str] = ()) -> BitDewError:
+    """The error for options and arguments that the command does not know; `meant` are commands that may be meant."""
+    guess = f"There is {' and '.join(meant)}. " if meant else ""
+    return error("input.invalid", message, do=f"{guess}See what it takes: {command} --help")
 
 
 def not_text(word: str) -> BitDewError:

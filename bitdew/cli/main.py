@@ -30,6 +30,7 @@ from . import (
     vm,
     worker,
 )
+from .elsewhere import elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,8 @@ def _usage(fault: Exception, given: list[str], *, as_json: bool) -> int:
     if isinstance(fault, UsageError):
         context = getattr(fault, "ctx", None)
         command = context.command_path if context is not None else "bitdew"
-        return faults.report(faults.wrong_usage(_sentence(fault), command), as_json=as_json)
+        meant = elsewhere(context, given) if context is not None else []
+        return faults.report(faults.wrong_usage(_sentence(fault), command, meant), as_json=as_json)
     if (unwritten := streams.of_writing(fault)) is not None:
         return faults.report(unwritten, as_json=False)
     if isinstance(fault, UnicodeEncodeError) and (odd := [word for word in given if not _is_text(word)]):

@@ -103,5 +103,6 @@ StopWithParent = Annotated[
 def worker_home(home: Path | None) -> Path:
     """What `--home` means to a worker."""
     from bitdew.client.profiles import home_folder
+    from bitdew.meant import path_meant
 
-    return (home or home_folder() / "worker").expanduser().absolute()
+    return path_meant(home or home_folder() / "worker")

@@ -12,10 +12,10 @@ import sys
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError, error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, MutableMapping
 
     from bitdew.client.grid import BitDew
 
@@ -124,6 +124,7 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _in_its_own_words,
             *ending,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
@@ -131,6 +132,16 @@ def configure_log(*, as_json: bool, quiet: bool = False) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+
+
+def _in_its_own_words(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An error of ours says what happened, why, and what to do: there is nothing to look for in a traceback."""
+    given = event.get("exc_info")
+    fault = sys.exc_info()[1] if given is True else given
+    if isinstance(fault, BitDewError):
+        del event["exc_info"]
+        event.update(key=fault.key, fault=fault.message, why=fault.why, do=fault.do)
+    return event
 
 
 def gap_in_output(*, as_json: bool) -> Callable[[int], str]:

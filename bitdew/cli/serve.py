@@ -107,9 +107,10 @@ def serve(
     from bitdew.composition import ServiceSettings
     from bitdew.core.ids import checked_name
     from bitdew.core.units import parse_duration, parse_size
+    from bitdew.meant import path_meant
 
     settings = ServiceSettings(
-        home=(home or home_folder() / "service").absolute(),
+        home=path_meant(home or home_folder() / "service"),
         host=host,
         port=port,
         swarm=_swarm(swarm, host, port),
@@ -120,8 +121,8 @@ def serve(
         period=period,
         machines_idle=parse_duration(machines_idle).total_seconds(),
         database=database,
-        authority=authority.absolute() if authority else None,
-        repository=repository.absolute() if repository else None,
+        authority=path_meant(authority) if authority else None,
+        repository=path_meant(repository) if repository else None,
         job_days=job_days,
         input_quota=parse_size(input_quota),
     )

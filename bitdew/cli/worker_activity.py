@@ -119,6 +119,7 @@ def rules(
     as_json: Json = False,
 ) -> None:
     """Show when this host works, or change it: at once if the worker runs, and for its next starts too."""
+    from bitdew.meant import path_meant
     from bitdew.worker.adjusting import change_limits, show_limits
 
     from .worker_documents import WorkerRules
@@ -137,7 +138,7 @@ def rules(
         "swarms": swarms,
         "upload": None if upload is None else parse_size(upload),
         "download": None if download is None else parse_size(download),
-        "witness": None if witness is None else str(Path(witness).expanduser().absolute()) if witness else "",
+        "witness": None if witness is None else str(path_meant(witness)) if witness else "",
     }
     given = {name: value for name, value in asked.items() if value is not None}
     folder = worker_home(home)

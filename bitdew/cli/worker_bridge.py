@@ -91,9 +91,10 @@ def webhook(
     as_json: Json = False,
 ) -> None:
     """Post JSON to a webhook when copies are held, and before they go, signed by HMAC-SHA-256."""
+    from bitdew.meant import path_meant
     from bitdew.worker.bridges.webhook import read_secret
 
-    path = secret_file.expanduser().absolute()
+    path = path_meant(secret_file)
     read_secret(path)
     _add(home, name, "webhook", {"url": url, "secret_file": str(path)} | _only(attr, data, label), as_json=as_json)
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name
+from bitdew.meant import path_meant
 
 HOME_VARIABLE: Final = "BITDEW_HOME"
 PROFILE_VARIABLE: Final = "BITDEW_PROFILE"
@@ -32,7 +33,7 @@ def home_folder() -> Path:
     """`BITDEW_HOME`, or else the platform's place for a user's data (Linux: `~/.local/share/bitdew`)."""
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return path_meant(chosen)
     from platformdirs import user_data_path
 
     return user_data_path("bitdew", appauthor=False)

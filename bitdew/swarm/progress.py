@@ -28,8 +28,8 @@ class Progress:
             count.
         uploaded: Payload bytes sent since the transfer was added.
         downloaded: Payload bytes received since then, those thrown away included.
-        received_from: Payload bytes by the peer's listening endpoint. Where a peer came to us and nothing tells its
-            listening port, the port is 0. Sampled several times a second: what a peer sent in the last moment before
+        received_from: Payload bytes by the peer's listening endpoint. Where a peer came to us, nothing tells its
+            listening port: the port is 0. Sampled several times a second: what a peer sent in the last moment before
             it vanished may be missing.
         corrupt: How many pieces arrived wrong.
     """
@@ -107,17 +107,12 @@ class ReceivedTally:
         if last is not None:
             self._closed[last.remote, last.incoming] += last.received
 
-    def by_listener(self, sources: Iterable[Endpoint]) -> dict[Endpoint, int]:
-        """Bytes by listening endpoint. `sources` are known ones: the only one at an address names its connections."""
-        ports: dict[str, set[int]] = {}
-        for source in sources:
-            ports.setdefault(source.host, set()).add(source.port)
+    def by_listener(self) -> dict[Endpoint, int]:
+        """Bytes by the endpoint that we dialled, or by the address alone of who came: others may listen there too."""
         totals: Counter[Endpoint] = Counter()
         for (remote, incoming), received in self._everything():
             if received:
-                known = ports.get(remote.host, set())
-                port = remote.port if not incoming else next(iter(known)) if len(known) == 1 else 0
-                totals[Endpoint(remote.host, port)] += received
+                totals[Endpoint(remote.host, 0) if incoming else remote] += received
         return dict(totals)
 
     def _everything(self) -> Iterable[tuple[tuple[Endpoint, bool], int]]:

@@ -239,7 +239,7 @@ class TransferRecord:
             peers=max(0, seen.peers - self._silent) if not seen.whole else seen.peers,
             uploaded=seen.uploaded,
             downloaded=seen.downloaded,
-            received_from=self._tally.by_listener(self._sources),
+            received_from=self._tally.by_listener(),
             corrupt=self._corrupt,
         )
         if progress != self.progress:

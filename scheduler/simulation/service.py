@@ -109,7 +109,6 @@ class SimulatedService:
         self.intake = Intake(self.known, self.engine)
         chance = random.Random(0)  # noqa: S311 (the same run is to go the same way again)
         self.sync = Sync(self.known, self.intake, self.contents.suspect, period, chance)
-        self._intake: asyncio.Task[None] | None = None
         self._listen()
 
     def _listen(self) -> None:
@@ -124,14 +123,11 @@ class SimulatedService:
         self.engine.end = end
 
     async def open(self) -> None:
-        """Read what is stored. From now on reports are taken in."""
+        """Read what is stored."""
         await self.contents.open()
         await self.engine.open()
-        self._intake = asyncio.create_task(self.intake.run(), name="intake of a simulated service")
 
     async def close(self) -> None:
         """Forget everything that is not stored."""
-        if self._intake is not None:
-            self._intake.cancel()
-            await asyncio.wait({self._intake})
+        await self.intake.close()
         await self._database.close()

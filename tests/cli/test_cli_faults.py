@@ -121,6 +121,28 @@ def test_wrong_usage_is_told_in_one_message_with_exit_code_2(bitdew, arguments, 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["worker", "ls"], ["bitdew host ls"]),
+        (["host", "join"], ["bitdew worker join"]),
+        (["explain", "ls"], []),
+        (["worker", "join", "ls"], []),
+        (["nonsense"], []),
+    ],
+)
+def test_a_command_of_another_noun_is_named(bitdew, arguments, meant):
+    told = bitdew(*arguments).err
+    assert [line for line in meant if line not in told] == []
+    assert ("There is" in told) == bool(meant)
+
+
+def test_a_verb_without_its_noun_is_told_which_nouns_have_it(bitdew):
+    told = bitdew("ls").err
+    for noun in ("data", "disk", "host", "job", "vm"):
+        assert f"bitdew {noun} ls" in told
+
+
+@pytest.mark.parametrize(
     ("arguments", "key"),
     [
         (["disk", "ls"], "profile.missing"),

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import stamina
+import structlog
 
 from bitdew.cli import demo, serve
 from bitdew.cli.documents import Removed
 from bitdew.cli.output import Output, heading
 from bitdew.cli.running import configure_log
+from bitdew.core.errors import error
 
 EVIL = "a\x1b[2Jb\x07c\x9b31m"
 
@@ -49,6 +51,36 @@ def test_retries_are_not_logged_in_words_of_a_library(capsys):
         work()
     assert len(attempts) == 2
     assert capsys.readouterr() == ("", "")
+
+
+def fail(fault):
+    raise fault
+
+
+def fail_and_log(log, fault):
+    try:
+        fail(fault)
+    except Exception:
+        log.exception("planning failed", data=3)
+        raise
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_error_of_ours_is_logged_in_its_own_words_and_a_defect_with_its_traceback(capsys, as_json):
+    configure_log(as_json=as_json)
+    log = structlog.get_logger("test")
+    for fault in (error("storage.failed", "The database can't do this", why="it is away"), KeyError("x")):
+        with pytest.raises(type(fault)):
+            fail_and_log(log, fault)
+    log.error("a run failed", exc_info=error("storage.full", "There is no room"))
+    told = capsys.readouterr().err
+    assert told.count("Traceback") == told.count("KeyError: 'x'") == 1
+    for words in ("planning failed", "storage.failed", "The database can't do this", "it is away", "There is no room"):
+        assert words in told
+    if as_json:
+        lines = [json.loads(line) for line in told.splitlines()]
+        assert [line.get("key") for line in lines] == ["storage.failed", None, "storage.full"]
+        assert all(line["do"] for line in lines if "key" in line)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,18 @@ async def test_idle_copies_leave_the_session_and_are_held_all_the_same(
         assert set(started.worker.placements._copies.held()) == {one.root for one in data}
 
 
+async def test_a_parked_copy_makes_no_room_for_others(service, start_worker, disk_bytes, until, home) -> None:
+    data, large = await publish(service, disk_bytes), await service.publish(disk_bytes(3 * SIZE, 9), "large")
+    async with start_worker(quota=5 * SIZE) as started:
+        await hold(service, data)
+        await until_parked(until, started, 2)
+        service.place(large)
+        await service.until_state(large.uid, "failed")
+        assert service.placements[large.uid].reason.key == "storage.full"
+        assert all((home / "copies" / one.root).read_bytes() == one.content for one in data)
+        assert {service.state(one.uid) for one in data} == {"held"}
+
+
 async def test_a_peer_gets_a_parked_copy_which_the_service_says_is_sought(
     service, start_worker, disk_bytes, until, peer, tmp_path
 ) -> None:

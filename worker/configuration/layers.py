@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import checked_name
+from bitdew.meant import path_meant
 
 from ..settings import FILE as SAID
 from ..settings import WorkerSettings
@@ -92,7 +93,7 @@ class Layers:
         made = cls(home, said, tuple(lower))
         declared = made.merged.get("sharings_file")
         if isinstance(declared, str) and declared:
-            path = Path(declared).expanduser()
+            path = path_meant(declared)
             found = {"sharings": read_toml(path)}
             check_keys(found, str(path))
             made = replace(made, lower=(*lower, Layer(Source.DISK, str(path), found)))

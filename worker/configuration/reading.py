@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bitdew.core.errors import error
+from bitdew.meant import path_meant
 
 from .keys import FILE_VARIABLE, PREFIX, VARIABLES, Tree, check_keys, unknown
 from .spelling import near
@@ -26,12 +27,19 @@ _LISTS: Final = {*_BY_SEMICOLON, ("hypervisors",), ("publishers_allow",), ("publ
 def file_of(home: Path, environment: Mapping[str, str]) -> Path | None:
     """The file of settings that counts: the one that BITDEW_WORKER_CONFIG names, or else the first that is there."""
     if named := environment.get(FILE_VARIABLE):
-        return Path(named).expanduser().absolute()
+        return path_meant(named)
     from platformdirs import user_config_path
 
-    return next(
-        (path for path in (home / FILE, user_config_path("bitdew", appauthor=False) / FILE) if path.exists()), None
-    )
+    places = (home / FILE, user_config_path("bitdew", appauthor=False) / FILE)
+    return next((path for path in places if _may_be_there(path)), None)
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether there is something to read; where that can't be seen, reading tells why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def read_toml(path: Path) -> Tree:

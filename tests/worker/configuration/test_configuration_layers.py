@@ -184,6 +184,62 @@ def test_whatever_variables_say_is_taken_or_refused(tmp_path_factory, environmen
     assert outcome
 
 
+KEYS = [".".join(path) for path in VARIABLES.values()]
+ANYTHING = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def as_toml(value):
+    """A value in TOML's inline form."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{as_toml(str(key))} = {as_toml(one)}" for key, one in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(as_toml, value)) + "]"
+        case float():
+            return str(value)
+        case str():
+            return json.dumps(value).replace("\x7f", "\\u007f")
+    return json.dumps(value)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=3), st.dictionaries(st.sampled_from(KEYS), ANYTHING))
+def test_whatever_files_say_is_taken_or_refused(tmp_path_factory, said, written):
+    home = tmp_path_factory.mktemp("home")
+    tree = {key: value for key, value in said.items() if "." not in key}
+    (home / "worker.json").write_text(json.dumps({"name": "pc-7", **tree}))
+    (home / "worker.toml").write_text("\n".join(f"{key} = {as_toml(value)}" for key, value in written.items()))
+    try:
+        outcome = Layers.read(home, {}).settings().home == home
+    except BitDewError as fault:
+        # A file that a setting names need not be there.
+        outcome = bool(fault.do) and fault.key in {"input.invalid", "storage.failed"}
+    assert outcome
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="[]{}=.\"'\\\n #abq0123", max_size=80).map(str.encode))
+def test_whatever_bytes_are_in_the_files_are_taken_or_refused(tmp_path_factory, raw):
+    home = tmp_path_factory.mktemp("home")
+    for name in ("worker.toml", "worker.json"):
+        (home / "worker.json").write_text('{"name": "pc-7"}')
+        (home / name).write_bytes(raw)
+        try:
+            outcome = Layers.read(home, {}).settings().name == "pc-7"
+        except BitDewError as fault:
+            outcome = fault.key == "input.invalid"
+        assert outcome
+
+
+def test_the_home_of_nobody_is_no_place_for_a_file(place):
+    with pytest.raises(UserError, match="leads nowhere"):
+        place(BITDEW_WORKER_CONFIG="~no-such-user-of-this-machine/worker.toml")
+    with pytest.raises(UserError, match="leads nowhere"):
+        place(BITDEW_WORKER_SHARINGS_FILE="~no-such-user-of-this-machine/sharings.toml")
+
+
 def test_the_file_that_is_named_goes_before_that_of_the_home_before_that_of_the_configuration(place, home, tmp_path):
     general = tmp_path / "config" / "bitdew" / "worker.toml"
     general.parent.mkdir(parents=True)
