@@ -133,7 +133,7 @@ async def test_an_order_reaches_a_host_that_holds_a_poll_open_at_once(grid: Grid
     disk = await add_disk()
     added = time.monotonic()
     (order,) = (await poll).orders
-    assert time.monotonic() - added < 0.5
+    assert time.monotonic() - added < 10, "long before the poll would have ended by itself"
     assert (order.kind, order.subject, order.generation) == (OrderKind.PLACE, disk.uid, 1)
     assert order.place is not None
     assert (order.place.name, order.place.root, order.place.info_hash) == ("disk", disk.root, disk.info_hash)

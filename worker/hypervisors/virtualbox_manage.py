@@ -84,12 +84,14 @@ class VBoxManage:
         if path is None:
             raise error("hypervisor.missing", "VirtualBox is not installed here", why=f"{self._program} not found")
         line = [path, "-q", *words]
+        bound = self.bindings is not None and self.bindings.know(words)
         try:
-            if self.bindings is not None and self.bindings.know(words):
+            if self.bindings is not None and bound:
                 return self.bindings.ask(words, within)
             code, told = self._once(line, within)
         except SilentError as silent:
-            if not (end_hung_service(self.home) and words[0] in _READING):
+            # Where a service ends while the bindings ask it, they may wait for its answer for ever.
+            if not ((end_hung_service(self.home) or bound) and words[0] in _READING):
                 raise _failed(line, str(silent)) from silent
             code, told = self._again(line, within)
         for trial in range(_MORE_TRIALS):

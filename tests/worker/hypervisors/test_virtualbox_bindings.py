@@ -12,6 +12,7 @@ import psutil
 import pytest
 from bitdew.worker.hypervisors import VirtualBoxHypervisor, virtualbox_bound
 from bitdew.worker.hypervisors.virtualbox_bindings import Bindings, SilentError
+from bitdew.worker.hypervisors.virtualbox_manage import VBoxManage
 from virtualbox_host import PYTHON
 
 from bitdew.core.errors import BitDewError
@@ -76,6 +77,21 @@ def test_one_that_hangs_is_stopped_in_time(bound):
     with pytest.raises(SilentError):
         bindings.ask(("list", "vms"), 0.3)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="they are used on Unix alone")
+def test_a_question_that_they_leave_open_is_put_to_the_program_and_an_order_is_not(tmp_path):
+    program = tmp_path / "VBoxManage"
+    program.write_text('#!/bin/sh\nshift\necho "asked: $*"\n', "utf-8")
+    program.chmod(0o755)
+    silent = python(tmp_path, "print(json.dumps([0, '7']), flush=True); time.sleep(60)")
+    manage = VBoxManage(str(program), tmp_path / "home", silent)
+    try:
+        assert manage.ask("list", "vms", within=2.0) == (0, "asked: list vms\n")
+        with pytest.raises(BitDewError, match="controlvm"):
+            manage.ask("controlvm", "x", "poweroff", within=2.0)
+    finally:
+        manage.close()
 
 
 @pytest.mark.parametrize("answer", ["'x' * 3_000_000", "'nonsense'", "'[1]'", "'[\"a\", 1]'"])
