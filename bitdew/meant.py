@@ -18,8 +18,8 @@ def path_meant(written: str | Path) -> Path:
     """
     try:
         return Path(written).expanduser().absolute()
-    except RuntimeError as cause:
-        why, do = str(cause).rstrip("."), "Write the whole path."
+    except RuntimeError:
+        why, do = "the home of that user is not known", "Write the whole path."
     except FileNotFoundError:
         why, do = "the current folder is gone", "Write the whole path, or go to a folder that is there."
     raise error("input.invalid", f"{str(written)[:200]!r} leads nowhere", why=why, do=do, path=str(written))

@@ -54,7 +54,7 @@ def as_dict(fault: BitDewError) -> dict[str, Any]:
 
 def wrong_usage(message: str, command: str, meant: Sequence[str] = ()) -> BitDewError:
     """The error for options and arguments that the command does not know; `meant` are commands that may be meant."""
-    guess = f"There is {' and '.join(meant)}. " if meant else ""
+    guess = f"There is {', '.join(meant)}. " if meant else ""
     return error("input.invalid", message, do=f"{guess}See what it takes: {command} --help")
 
 
