@@ -339,9 +339,9 @@ def _serving(handlers: Sequence[web.RequestHandler]) -> list[asyncio.Task[Any]]:
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
     for loop in loops:
         loop.cancel()
-    for outcome in await asyncio.gather(*loops, return_exceptions=True):
+    for loop, outcome in zip(loops, await asyncio.gather(*loops, return_exceptions=True), strict=True):
         if isinstance(outcome, Exception):
-            log.error("a loop had failed", why=repr(outcome))
+            log.error("a loop had failed", loop=loop.get_name(), why=str(outcome))
 
 
 def _uploads_of(home: Path) -> Path:

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from typing import Final, cast
 
+import structlog
 from sqlalchemy import ColumnElement, Table, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bitdew.core.attribute import Protocol
 from bitdew.core.clock import Clock
-from bitdew.core.errors import error
+from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import Uid
 from bitdew.swarm.metainfo import read_metainfo
 from bitdew.trust.roles import Subject
@@ -30,6 +31,7 @@ from .feed import Told, along
 from .tables import OriginRow
 from .upsert import upsert
 
+log = structlog.get_logger(__name__)
 LEASE: Final = timedelta(seconds=12)
 """How long a publisher counts as there after each word; it speaks three times as often."""
 _ORIGINS: Final = cast("Table", OriginRow.__table__)
@@ -112,7 +114,10 @@ class Origins:
         """Notice publishers who fell silent, until cancelled."""
         while True:
             await self._clock.sleep(LOOK_SECONDS)
-            await self.notice_silence(self._clock.now())
+            try:
+                await self.notice_silence(self._clock.now())
+            except BitDewError as fault:
+                log.warning("whether publishers are silent can't be seen now", key=fault.key, why=fault.why)
 
     async def notice_silence(self, now: datetime) -> None:
         """End the offers whose lease ended before `now`."""
