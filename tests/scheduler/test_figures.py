@@ -181,15 +181,19 @@ async def test_a_service_whose_database_is_gone_is_not_well(own_postgres: Postgr
 async def test_no_loop_of_a_service_ends_while_its_database_is_gone(own_postgres: PostgresServer) -> None:
     url = await own_postgres.create("bitdew")
     async with Grid(1, database=url) as grid:
-        await grid.service.rooms.leadership.gained()
+
+        async def at_work() -> None:
+            async with asyncio.timeout(60):
+                await grid.service.rooms.leadership.gained()
+                while [host.state for host in await grid.client.hosts()] != ["alive"]:
+                    await asyncio.sleep(0.1)
+
+        await at_work()
         await asyncio.to_thread(own_postgres.stop)
         for _ in range(30):  # hours: whatever is done once in a while is done meanwhile
             grid.clock.skip(3600)
             await asyncio.sleep(0.1)
         assert [loop.get_name() for loop in grid.service._loops if loop.done()] == []
         await asyncio.to_thread(own_postgres.start)
-        async with asyncio.timeout(60):
-            await grid.service.rooms.leadership.gained()
-            while (await grid.client.hosts())[0].state != "alive":
-                await asyncio.sleep(0.1)
+        await at_work()
         assert [loop.get_name() for loop in grid.service._loops if loop.done()] == []
