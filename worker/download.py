@@ -21,7 +21,7 @@ from bitdew.core.content import BLOCK, leaves_of
 from bitdew.core.errors import BitDewError, error
 from bitdew.swarm.bitfield import packed
 from bitdew.swarm.disk_file import DiskFile
-from bitdew.wire.cutting import in_parts
+from bitdew.wire.cutting import in_pieces
 
 from .link import is_passing, patiently
 
@@ -144,19 +144,13 @@ class Download:
 
     async def _fetch_part(self) -> None:
         """Fetch the first pieces that are missing, as many as a part has."""
-        content, (first, end) = self.content, self._gap()
-        lengths = [length_of_piece(content, number) for number in range(first, end)]
-        start = first * content.piece_length
         writing: deque[asyncio.Future[None]] = deque()  # pieces are verified and written while the next ones come
         try:
-            came = self._chunks(start, start + sum(lengths))
-            async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
-                number = first
-                async for piece in pieces:
+            async with aclosing(in_pieces(self.content, self._gap(), self._chunks)) as pieces:
+                async for number, piece in pieces:
                     if len(writing) >= self._at_once:
                         await writing.popleft()
                     writing.append(asyncio.ensure_future(self._put(number, piece)))
-                    number += 1
             while writing:
                 await writing.popleft()
         finally:
@@ -172,13 +166,13 @@ class Download:
                 await around.bandwidth.take(len(chunk), self.content.root)
                 yield chunk
 
-    def _gap(self) -> tuple[int, int]:
-        """The first missing piece, and the one behind the last that is missing as a whole after it within a part."""
+    def _gap(self) -> range:
+        """The first missing piece, and those after it that are missing as a whole within a part."""
         end = self._next + 1
         most = min(self.content.pieces, self._next + PART // self.content.piece_length)
         while end < most and not self._have[end] and end not in self._partly:
             end += 1
-        return self._next, end
+        return range(self._next, end)
 
     async def _fetch_blocks(self, map_: BlockMap) -> None:
         """Fetch the missing blocks of the first piece that is missing, a few runs of them at the same time."""

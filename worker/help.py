@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bitdew.core.blocks import length_of_piece
-from bitdew.core.content import root_of_piece
 from bitdew.core.errors import BitDewError, error
-from bitdew.wire.cutting import in_parts
+from bitdew.wire.cutting import in_pieces
 
 from .link import is_passing
+from .pieces import is_piece
 from .turns import Lane
 
 if TYPE_CHECKING:
@@ -138,14 +138,9 @@ class Help:
         return True
 
     async def _fetch(self, content: Content, part: range) -> None:
-        lengths = [length_of_piece(content, number) for number in part]
-        start = part.start * content.piece_length
-        came = self._chunks(content, start, start + sum(lengths))
-        async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
-            number = part.start
-            async for piece in pieces:
+        async with aclosing(in_pieces(content, part, partial(self._chunks, content))) as pieces:
+            async for number, piece in pieces:
                 await self._give(content, number, piece)
-                number += 1
 
     async def _chunks(self, content: Content, start: int, stop: int) -> AsyncGenerator[bytes]:
         around = self._around
@@ -156,8 +151,7 @@ class Help:
                 yield chunk
 
     async def _give(self, content: Content, number: int, piece: bytes) -> None:
-        expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
-        if await asyncio.to_thread(root_of_piece, piece, content) != expected:
+        if not await asyncio.to_thread(is_piece, piece, content, number):
             self.fault = error(
                 "swarm.corrupt",
                 f"What the service sends of {content.root[:16]}… is not what was published",

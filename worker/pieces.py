@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
+from bitdew.core.blocks import root_of
 from bitdew.core.content import root_of_piece
 
 if TYPE_CHECKING:
@@ -28,5 +29,4 @@ def forget_cached(file: BinaryIO, start: int, length: int) -> None:
 
 def is_piece(raw: bytes, content: Content, number: int) -> bool:
     """Whether `raw` is piece `number` of `content`, by its hash tree."""
-    expected = content.piece_layer[number * 32 : number * 32 + 32] or bytes.fromhex(content.root)
-    return bool(raw) and root_of_piece(raw, content) == expected
+    return bool(raw) and root_of_piece(raw, content) == root_of(content, number)

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from bitdew import holes
+from bitdew.core.blocks import length_of_piece, root_of
 from bitdew.core.content import root_of_piece, root_of_zeros
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.units import format_size
@@ -61,28 +62,20 @@ class PartFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def expected(self, number: int) -> bytes:
-        """The root that piece `number` has."""
-        layer = self.content.piece_layer
-        return layer[32 * number : 32 * number + 32] if layer else bytes.fromhex(self.content.root)
-
-    def length(self, number: int) -> int:
-        """The bytes of piece `number`: the last one may be short."""
-        return min(self.content.piece_length, self.content.size - number * self.content.piece_length)
-
     def look(self, number: int) -> bool:
         """Whether piece `number` is there: it is read, unless nothing was ever written there.
 
         Raises:
             HostError: `storage.failed`.
         """
-        start, length = number * self.content.piece_length, self.length(number)
+        start, length = number * self.content.piece_length, length_of_piece(self.content, number)
         with _told(self.path):
             if not self._has_data(start, start + length):
-                self.have[number] = root_of_zeros(length, self.content.size) == self.expected(number)
+                self.have[number] = root_of_zeros(length, self.content.size) == root_of(self.content, number)
             else:
                 raw = os.pread(self._descriptor, length, start)
-                self.have[number] = len(raw) == length and root_of_piece(raw, self.content) == self.expected(number)
+                whole = len(raw) == length
+                self.have[number] = whole and root_of_piece(raw, self.content) == root_of(self.content, number)
         return self.have[number]
 
     def put(self, number: int, raw: bytes) -> bool:
@@ -91,7 +84,7 @@ class PartFile:
         Raises:
             HostError: `storage.full`, `storage.failed`.
         """
-        if root_of_piece(raw, self.content) != self.expected(number):
+        if root_of_piece(raw, self.content) != root_of(self.content, number):
             return False
         with _told(self.path):
             holes.put(self._descriptor, raw, number * self.content.piece_length)
@@ -100,7 +93,7 @@ class PartFile:
 
     def missing(self) -> int:
         """Bytes in pieces that are not there."""
-        return sum(self.length(number) for number, there in enumerate(self.have) if not there)
+        return sum(length_of_piece(self.content, number) for number, there in enumerate(self.have) if not there)
 
     def runs(self, most: int) -> Iterator[tuple[int, int]]:
         """The missing pieces, as ranges from one to the one behind the last, each of about `most` bytes at most."""

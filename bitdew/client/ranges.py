@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bitdew.core.blocks import length_of_piece, root_of
+from bitdew.core.blocks import root_of
 from bitdew.core.content import Content, piece_length_for, root_of_piece
 from bitdew.core.errors import BitDewError, error
 from bitdew.core.ids import ContentRoot
 from bitdew.swarm.metainfo import read_metainfo
 from bitdew.wire import models as m
-from bitdew.wire.cutting import in_parts
+from bitdew.wire.cutting import in_pieces
 
 from .at_hosts import HostReads
 from .connection import name_part
@@ -134,15 +135,9 @@ class RangeCalls(HostReads):
             self._avoided.pop(content.root, None)  # it is the better one again
             raise both(fault, cause, datum) from cause
 
-    async def _pieces(self, content: Content, first: int, end: int) -> AsyncGenerator[tuple[int, bytes]]:
+    def _pieces(self, content: Content, first: int, end: int) -> AsyncGenerator[tuple[int, bytes]]:
         """The pieces from `first` up to, not including, `end`, as they come from the repository, not verified."""
-        lengths = [length_of_piece(content, number) for number in range(first, end)]
-        start = first * content.piece_length
-        came = self._chunks(content, start, start + sum(lengths))
-        async with aclosing(came), aclosing(in_parts(came, lengths)) as pieces:
-            async for raw in pieces:
-                yield first, raw
-                first += 1
+        return in_pieces(content, range(first, end), partial(self._chunks, content))
 
     async def _chunks(self, content: Content, start: int, stop: int) -> AsyncGenerator[bytes]:
         if self._line is None:
